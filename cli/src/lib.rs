@@ -1,0 +1,1 @@
+//! The command of Edgesync's operators, and its demo

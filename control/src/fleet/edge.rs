@@ -1,0 +1,195 @@
+//! One edge as the control plane sees it.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use edgesync_core::{
+    edge_id::EdgeId,
+    position::{Offset, Position},
+    session::InstanceId,
+};
+use hdrhistogram::Histogram;
+use tokio::sync::Notify;
+
+use super::NotAdmitted;
+
+/// Fenced processes that are remembered for one edge.
+const FENCED_KEPT: usize = 16;
+/// Digits to which latencies are kept.
+const LATENCY_DIGITS: u8 = 2;
+
+/// What an edge is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EdgeState {
+    /// Has no session.
+    Disconnected,
+    /// Has a session and is behind the head.
+    CatchingUp,
+    /// Has a session and every released change.
+    Current,
+    /// Refused a change set, and waits for a person.
+    Halted,
+}
+
+/// Times from durable at the control plane to acknowledged by the edge, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LatencySummary {
+    /// Number of change sets measured.
+    pub count: u64,
+    /// Median.
+    pub p50: u64,
+    /// 99th percentile.
+    pub p99: u64,
+    /// 99.9th percentile.
+    pub p999: u64,
+    /// Largest.
+    pub max: u64,
+}
+
+/// An edge at one moment.
+#[derive(Clone, Debug)]
+pub struct EdgeView {
+    /// Its id.
+    pub id: EdgeId,
+    /// What it is doing.
+    pub state: EdgeState,
+    /// The last position that it has acknowledged, or greeted with.
+    pub durable: Option<Position>,
+    /// Changes between that and the head.
+    pub lag_changes: u64,
+    /// Age of the oldest change that is not durable there.
+    pub lag: Duration,
+    /// Changes acknowledged since the control plane started.
+    pub acked_changes: u64,
+    /// Offset from which the present or last session resumed.
+    pub resumed_from: Offset,
+    /// Sessions since the control plane started.
+    pub sessions: u64,
+    /// When the present session began, or the last one ended.
+    pub since: SystemTime,
+    /// Version of its software.
+    pub version: String,
+    /// Address that it is connected from.
+    pub address: String,
+    /// Why it is halted, if it is.
+    pub reason: String,
+    /// Its latencies.
+    pub latency: LatencySummary,
+}
+
+/// A session in place.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) session: u64,
+    pub(super) instance: InstanceId,
+    pub(super) fenced: Arc<Notify>,
+    pub(super) resumed_from: Offset,
+    pub(super) address: String,
+    pub(super) version: String,
+}
+
+/// What is kept of an edge.
+pub(super) struct Edge {
+    pub(super) durable: Option<Position>,
+    pub(super) acked_changes: u64,
+    pub(super) live: Option<Live>,
+    pub(super) since: SystemTime,
+    pub(super) halted: Option<String>,
+    /// True if the store's memory of it is older than this.
+    pub(super) dirty: bool,
+    fenced: VecDeque<InstanceId>,
+    sessions: u64,
+    resumed_from: Offset,
+    latency: Option<Histogram<u32>>,
+}
+
+impl Edge {
+    /// An edge of which only the position is known.
+    pub(super) fn remembered(durable: Option<Position>) -> Self {
+        Self {
+            durable,
+            acked_changes: 0,
+            live: None,
+            since: SystemTime::now(),
+            halted: None,
+            dirty: false,
+            fenced: VecDeque::new(),
+            sessions: 0,
+            resumed_from: Offset::ZERO,
+            latency: None,
+        }
+    }
+
+    /// Seats a session; true if it took the place of another one. A process that was fenced does
+    /// not fence back while the other lives (rule 22).
+    pub(super) fn seat(&mut self, live: Live) -> Result<bool, NotAdmitted> {
+        if let Some(before) = &self.live {
+            if before.instance != live.instance {
+                if self.fenced.contains(&live.instance) {
+                    return Err(NotAdmitted::Fenced);
+                }
+                self.fenced.push_back(before.instance);
+                self.fenced.truncate(FENCED_KEPT);
+                metrics::counter!("edgesync_control_fenced_total").increment(1);
+            }
+            before.fenced.notify_one();
+        }
+        self.sessions += 1;
+        self.since = SystemTime::now();
+        self.resumed_from = live.resumed_from;
+        self.halted = None;
+        Ok(self.live.replace(live).is_some())
+    }
+
+    pub(super) fn observe(&mut self, latency: Duration) {
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        let empty = || Histogram::new(LATENCY_DIGITS).ok();
+        if self.latency.is_none() {
+            self.latency = empty();
+        }
+        if let Some(histogram) = &mut self.latency {
+            histogram.saturating_record(micros);
+        }
+    }
+
+    pub(super) fn view(&self, id: &EdgeId, head: Position) -> EdgeView {
+        let durable = self.durable.filter(|durable| durable.log == head.log);
+        let offset = durable.map_or(Offset::ZERO, |durable| durable.offset);
+        let lag_changes = head.offset.since(offset);
+        let state = match (&self.live, &self.halted) {
+            (None, _) => EdgeState::Disconnected,
+            (_, Some(_)) => EdgeState::Halted,
+            _ if lag_changes > 0 => EdgeState::CatchingUp,
+            _ => EdgeState::Current,
+        };
+        let live = self.live.as_ref();
+        EdgeView {
+            id: id.clone(),
+            state,
+            durable,
+            lag_changes,
+            lag: Duration::ZERO,
+            acked_changes: self.acked_changes,
+            resumed_from: self.resumed_from,
+            sessions: self.sessions,
+            since: self.since,
+            version: live.map(|live| live.version.clone()).unwrap_or_default(),
+            address: live.map(|live| live.address.clone()).unwrap_or_default(),
+            reason: self.halted.clone().unwrap_or_default(),
+            latency: self.latency.as_ref().map(summary).unwrap_or_default(),
+        }
+    }
+}
+
+fn summary(histogram: &Histogram<u32>) -> LatencySummary {
+    LatencySummary {
+        count: histogram.len(),
+        p50: histogram.value_at_quantile(0.5),
+        p99: histogram.value_at_quantile(0.99),
+        p999: histogram.value_at_quantile(0.999),
+        max: histogram.max(),
+    }
+}

@@ -1,0 +1,249 @@
+//! Station 7, the fleet: what each edge has said is durable, and who waits for it. The receipt
+//! ("offset N is durable on these edges") is answered here.
+
+mod edge;
+mod keeper;
+mod receipt;
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+pub use edge::{EdgeState, EdgeView, LatencySummary};
+use edgesync_core::{
+    edge_id::EdgeId,
+    position::{Offset, Position},
+    session::{Ack, Hello},
+};
+pub use receipt::{WaitError, Waited, Wanted};
+use tokio::sync::{Notify, watch};
+
+use self::edge::{Edge, Live};
+use crate::log::{FleetRow, Log};
+
+/// A handle on the fleet. Cheap to clone.
+#[derive(Clone)]
+pub struct Fleet {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    log: Log,
+    edges: Mutex<Edges>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Edges {
+    by_id: BTreeMap<EdgeId, Edge>,
+    next_session: u64,
+    live: usize,
+}
+
+/// A session of an edge, while it is the one that counts.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    edge: EdgeId,
+    session: u64,
+    /// Told when a newer process has taken the edge id.
+    pub fenced: Arc<Notify>,
+}
+
+impl std::fmt::Display for Seat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.edge.fmt(f)
+    }
+}
+
+/// Why a session is not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    /// This process was fenced, and the one that fenced it lives (rule 22).
+    #[error("a newer process has this edge id: stop one of the two, or give one another --edge-id")]
+    Fenced,
+    /// There are as many sessions as may be.
+    #[error("there are as many sessions as may be")]
+    Busy,
+}
+
+/// Why an edge is not forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ForgetError {
+    /// There is no such edge.
+    #[error("there is no edge {0}: `edgesync fleet` lists them")]
+    Unknown(EdgeId),
+    /// It has a session.
+    #[error("edge {0} is connected: stop its daemon first")]
+    Connected(EdgeId),
+}
+
+impl Fleet {
+    /// The fleet as the log's store remembers it, all edges disconnected.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn open(log: Log) -> Result<Self, redb::Error> {
+        let mut edges = Edges::default();
+        for FleetRow { edge, durable } in log.view()?.fleet()? {
+            if let Ok(id) = edge.parse() {
+                edges.by_id.insert(id, Edge::remembered(durable));
+            }
+        }
+        let (changed, _) = watch::channel(0);
+        Ok(Self { shared: Arc::new(Shared { log, edges: Mutex::new(edges), changed }) })
+    }
+
+    /// Keeps metrics and the store's memory of the fleet up to date, until it is dropped.
+    pub async fn keep(&self) {
+        keeper::keep(self).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Edges> {
+        self.shared.edges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tick(&self) {
+        self.shared.changed.send_modify(|tick| *tick = tick.wrapping_add(1));
+    }
+
+    fn head(&self) -> Position {
+        *self.shared.log.head().borrow()
+    }
+
+    /// Gives a session its edge's seat, and fences the one that had it (invariant 13).
+    ///
+    /// # Errors
+    /// If the session's process was fenced before, or there is no room.
+    pub fn admit(
+        &self,
+        hello: &Hello,
+        address: Option<SocketAddr>,
+        max_sessions: usize,
+    ) -> Result<Seat, NotAdmitted> {
+        let mut edges = self.lock();
+        let (session, full) = (edges.next_session, edges.live >= max_sessions);
+        let is_new = !edges.by_id.contains_key(&hello.edge);
+        let edge = edges.by_id.entry(hello.edge.clone()).or_insert_with(|| Edge::remembered(None));
+        if edge.live.is_none() && full {
+            return Err(NotAdmitted::Busy);
+        }
+        let fenced = Arc::new(Notify::new());
+        let resumed_from = hello.position.map_or(Offset::ZERO, |position| position.offset);
+        let live = Live {
+            session,
+            instance: hello.instance,
+            fenced: Arc::clone(&fenced),
+            resumed_from,
+            address: address.map_or_else(|| "unix".to_owned(), |address| address.to_string()),
+            version: hello.version.clone(),
+        };
+        let replaced = edge.seat(live)?;
+        // What it says it has counts only when the log has found it in its history.
+        edge.durable = None;
+        edges.next_session += 1;
+        edges.live += usize::from(!replaced);
+        drop(edges);
+        if is_new {
+            let durable = Some(Position::genesis(self.head().log));
+            let row = FleetRow { edge: hello.edge.to_string(), durable };
+            self.shared.log.save_fleet(vec![row]);
+        }
+        self.tick();
+        Ok(Seat { edge: hello.edge.clone(), session, fenced })
+    }
+
+    /// Records an ack, unless the seat was lost.
+    pub fn acked(&self, seat: &Seat, ack: &Ack, durable: Position, latencies: &[Duration]) {
+        self.with_seat(seat, |edge| {
+            edge.durable = Some(durable);
+            edge.acked_changes += ack.last.next().since(ack.first);
+            edge.dirty = true;
+            edge.halted = None;
+            latencies.iter().for_each(|latency| edge.observe(*latency));
+        });
+    }
+
+    /// Records that an edge has refused a change set.
+    pub fn halted(&self, seat: &Seat, reason: String) {
+        self.with_seat(seat, |edge| edge.halted = Some(reason));
+    }
+
+    /// Frees the seat of a session that has ended.
+    pub fn leave(&self, seat: &Seat) {
+        let left = self.with_seat(seat, |edge| {
+            edge.live = None;
+            edge.since = SystemTime::now();
+        });
+        if left {
+            let mut edges = self.lock();
+            edges.live = edges.live.saturating_sub(1);
+        }
+    }
+
+    fn with_seat(&self, seat: &Seat, change: impl FnOnce(&mut Edge)) -> bool {
+        let mut edges = self.lock();
+        let edge = edges.by_id.get_mut(&seat.edge);
+        let holds = |edge: &&mut Edge| {
+            edge.live.as_ref().is_some_and(|live| live.session == seat.session)
+        };
+        let Some(edge) = edge.filter(holds) else { return false };
+        change(edge);
+        drop(edges);
+        self.tick();
+        true
+    }
+
+    /// The edges as they are now, by id.
+    #[must_use]
+    pub fn edges(&self) -> Vec<EdgeView> {
+        let head = self.head();
+        let edges = self.lock();
+        let mut views: Vec<_> =
+            edges.by_id.iter().map(|(id, edge)| edge.view(id, head)).collect();
+        drop(edges);
+        for view in views.iter_mut().filter(|view| view.lag_changes > 0) {
+            let durable = view.durable.map_or(Offset::ZERO, |position| position.offset);
+            view.lag = self.age_of_next(durable);
+        }
+        views
+    }
+
+    /// Age of the oldest change after an offset.
+    fn age_of_next(&self, after: Offset) -> Duration {
+        if let Some(next) = self.shared.log.recent(after, 1).and_then(|sets| sets.first().cloned()) {
+            return Instant::now().saturating_duration_since(next.at);
+        }
+        let entries = self.shared.log.view().and_then(|view| view.entries(after, 1));
+        let next = entries.ok().and_then(|entries| entries.first().map(|entry| entry.committed));
+        next.and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default()
+    }
+
+    /// Ticks with every change of the fleet.
+    #[must_use]
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.shared.changed.subscribe()
+    }
+
+    /// Takes an edge that will not come back out of the fleet.
+    ///
+    /// # Errors
+    /// If there is no such edge, or it has a session.
+    pub fn forget(&self, id: &EdgeId) -> Result<(), ForgetError> {
+        let mut edges = self.lock();
+        match edges.by_id.get(id) {
+            None => return Err(ForgetError::Unknown(id.clone())),
+            Some(edge) if edge.live.is_some() => return Err(ForgetError::Connected(id.clone())),
+            Some(_) => edges.by_id.remove(id),
+        };
+        drop(edges);
+        self.shared.log.save_fleet(vec![FleetRow { edge: id.to_string(), durable: None }]);
+        self.tick();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

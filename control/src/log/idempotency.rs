@@ -1,0 +1,84 @@
+//! Idempotency keys: a repeated call gets the first answer, another request under the same key is
+//! refused (rule 9). The sequencer alone looks, in the transaction that also commits.
+
+use std::time::SystemTime;
+
+use edgesync_core::{change::Generation, limits::IDEMPOTENCY_KEPT, position::Offset};
+use redb::ReadableTable;
+
+use super::{
+    Committed, Write, WriteError,
+    commit::Tables,
+    schema::{Reader, micros, push_position},
+    view::malformed,
+};
+
+/// Expired keys that are removed with one group at the most.
+const EXPIRED_AT_ONCE: usize = 256;
+
+/// Key of the table: a key means something only for one principal and method.
+fn table_key(write: &Write) -> Option<[u8; 32]> {
+    let idempotency = write.idempotency.as_ref()?;
+    let mut hasher = blake3::Hasher::new();
+    for text in [&write.caller.principal, write.caller.method, &idempotency.key] {
+        hasher.update(&(text.len() as u64).to_be_bytes());
+        hasher.update(text.as_bytes());
+    }
+    Some(*hasher.finalize().as_bytes())
+}
+
+/// The answer that the first call with the write's key got, if there was one.
+pub(super) fn find(
+    tables: &Tables<'_>,
+    write: &Write,
+) -> Result<Option<Result<Committed, WriteError>>, redb::Error> {
+    let (Some(key), Some(idempotency)) = (table_key(write), &write.idempotency) else {
+        return Ok(None);
+    };
+    let Some(value) = tables.keys.get(key.as_slice())? else { return Ok(None) };
+    let mut reader = Reader(value.value());
+    let mut read = || {
+        let request: [u8; 32] = reader.take()?;
+        let (first, generation) = (Offset(reader.number()?), Generation(reader.number()?));
+        reader.number()?;
+        let position = reader.position()?;
+        Ok((request, Committed { first, position, generation, replayed: true }))
+    };
+    let (request, committed) = read().map_err(malformed)?;
+    Ok(Some(if request == idempotency.request { Ok(committed) } else { Err(WriteError::KeyReused) }))
+}
+
+/// Remembers the answer to a write.
+pub(super) fn keep(
+    tables: &mut Tables<'_>,
+    write: &Write,
+    committed: &Committed,
+    now: SystemTime,
+) -> Result<(), redb::Error> {
+    let (Some(key), Some(idempotency)) = (table_key(write), &write.idempotency) else {
+        return Ok(());
+    };
+    let time = micros(now);
+    let mut value = idempotency.request.to_vec();
+    for number in [committed.first.0, committed.generation.0, time] {
+        value.extend_from_slice(&number.to_be_bytes());
+    }
+    push_position(&mut value, &committed.position);
+    tables.keys.insert(key.as_slice(), value.as_slice())?;
+    tables.keys_by_time.insert((time, key.as_slice()), ())?;
+    Ok(())
+}
+
+/// Forgets keys that are older than they are kept.
+pub(super) fn expire(tables: &mut Tables<'_>, now: SystemTime) -> Result<(), redb::Error> {
+    let kept = u64::try_from(IDEMPOTENCY_KEPT.as_micros()).unwrap_or(u64::MAX);
+    let oldest = micros(now).saturating_sub(kept);
+    for _ in 0..EXPIRED_AT_ONCE {
+        let first = tables.keys_by_time.first()?;
+        let first = first.map(|(key, _)| (key.value().0, key.value().1.to_vec()));
+        let Some((time, key)) = first.filter(|(time, _)| *time < oldest) else { break };
+        tables.keys_by_time.remove((time, key.as_slice()))?;
+        tables.keys.remove(key.as_slice())?;
+    }
+    Ok(())
+}

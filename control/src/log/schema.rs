@@ -1,0 +1,176 @@
+//! What stands in the control plane's store, table by table, and the form of each value.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | meta | name | format version; log id; head |
+//! | log | last offset of a change set | first (8), hash (32), time in µs (8), encoded change set |
+//! | audit | last offset of a change set | principal, peer, method, each length (2) and text |
+//! | zones | `key::zone_key` | `key::zone_value` |
+//! | generations | generation | origin in wire form |
+//! | records | `key::record_key` | `key::record_value` |
+//! | ids | record id | the record's key without its id |
+//! | garbage | generation that nobody reads | – |
+//! | keys | BLAKE3 of principal, method, idempotency key | request hash (32), first (8), generation (8), time in µs (8), position (56) |
+//! | keys_by_time | time in µs, key | – |
+//! | fleet | edge id | `FleetRow` |
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use edgesync_core::{
+    key::MalformedRecord,
+    position::{HistoryHash, LogId, Offset, Position},
+};
+use redb::TableDefinition;
+
+use super::Caller;
+
+/// Version of this schema; a store of another version is not opened.
+pub(super) const FORMAT: u64 = 1;
+
+pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+pub(super) const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
+pub(super) const AUDIT: TableDefinition<u64, &[u8]> = TableDefinition::new("audit");
+pub(super) const ZONES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("zones");
+pub(super) const GENERATIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("generations");
+pub(super) const RECORDS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("records");
+pub(super) const IDS: TableDefinition<u64, &[u8]> = TableDefinition::new("ids");
+pub(super) const GARBAGE: TableDefinition<u64, ()> = TableDefinition::new("garbage");
+pub(super) const KEYS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("keys");
+pub(super) const KEYS_BY_TIME: TableDefinition<(u64, &[u8]), ()> =
+    TableDefinition::new("keys_by_time");
+pub(super) const FLEET: TableDefinition<&str, &[u8]> = TableDefinition::new("fleet");
+
+/// Key of the schema's version in META.
+pub(super) const META_FORMAT: &str = "format";
+/// Key of the head's position in META.
+pub(super) const META_HEAD: &str = "head";
+
+/// Microseconds since 1970, for what people read; order never depends on it.
+pub(super) fn micros(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Takes numbers and octets off the front of a value.
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
+
+impl Reader<'_> {
+    pub(super) fn take<const N: usize>(&mut self) -> Result<[u8; N], MalformedRecord> {
+        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(MalformedRecord)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    pub(super) fn number(&mut self) -> Result<u64, MalformedRecord> {
+        self.take().map(u64::from_be_bytes)
+    }
+
+    fn text(&mut self) -> Result<String, MalformedRecord> {
+        let length = usize::from(u16::from_be_bytes(self.take()?));
+        let (text, rest) = self.0.split_at_checked(length).ok_or(MalformedRecord)?;
+        self.0 = rest;
+        Ok(String::from_utf8_lossy(text).into_owned())
+    }
+
+    pub(super) fn position(&mut self) -> Result<Position, MalformedRecord> {
+        let (log, offset) = (LogId(self.take()?), Offset(self.number()?));
+        Ok(Position { log, offset, hash: HistoryHash(self.take()?) })
+    }
+}
+
+pub(super) fn push_position(value: &mut Vec<u8>, position: &Position) {
+    value.extend_from_slice(&position.log.0);
+    value.extend_from_slice(&position.offset.0.to_be_bytes());
+    value.extend_from_slice(&position.hash.0);
+}
+
+fn push_text(value: &mut Vec<u8>, text: &str) {
+    let text = text.as_bytes().get(..text.len().min(1_000)).unwrap_or_default();
+    value.extend_from_slice(&u16::try_from(text.len()).unwrap_or(0).to_be_bytes());
+    value.extend_from_slice(text);
+}
+
+/// A committed change set, as the log has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Offset of its first change.
+    pub first: Offset,
+    /// Offset of its last change.
+    pub last: Offset,
+    /// History hash after it.
+    pub hash: HistoryHash,
+    /// When it became durable, by the control plane's clock.
+    pub committed: SystemTime,
+    /// The encoded change set.
+    pub body: Bytes,
+}
+
+impl LogEntry {
+    pub(super) fn value(&self) -> Vec<u8> {
+        let mut value = Vec::with_capacity(48 + self.body.len());
+        value.extend_from_slice(&self.first.0.to_be_bytes());
+        value.extend_from_slice(&self.hash.0);
+        value.extend_from_slice(&micros(self.committed).to_be_bytes());
+        value.extend_from_slice(&self.body);
+        value
+    }
+
+    pub(super) fn read(last: u64, value: &[u8]) -> Result<Self, MalformedRecord> {
+        let mut reader = Reader(value);
+        Ok(Self {
+            first: Offset(reader.number()?),
+            last: Offset(last),
+            hash: HistoryHash(reader.take()?),
+            committed: UNIX_EPOCH + Duration::from_micros(reader.number()?),
+            body: Bytes::copy_from_slice(reader.0),
+        })
+    }
+}
+
+/// Who made a change set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    /// The principal's name.
+    pub principal: String,
+    /// Address that the call came from.
+    pub peer: String,
+    /// The RPC.
+    pub method: String,
+}
+
+impl AuditEntry {
+    pub(super) fn value(caller: &Caller) -> Vec<u8> {
+        let mut value = Vec::new();
+        for text in [&caller.principal, &caller.peer, caller.method] {
+            push_text(&mut value, text);
+        }
+        value
+    }
+
+    pub(super) fn read(value: &[u8]) -> Result<Self, MalformedRecord> {
+        let mut reader = Reader(value);
+        Ok(Self { principal: reader.text()?, peer: reader.text()?, method: reader.text()? })
+    }
+}
+
+/// What is kept of an edge, so that a receipt also counts those that are away (rule 21).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FleetRow {
+    /// Its id.
+    pub edge: String,
+    /// The last position that it has acknowledged; none if it is to be forgotten.
+    pub durable: Option<Position>,
+}
+
+impl FleetRow {
+    pub(super) fn value(position: &Position) -> Vec<u8> {
+        let mut value = Vec::with_capacity(56);
+        push_position(&mut value, position);
+        value
+    }
+
+    pub(super) fn read(edge: &str, value: &[u8]) -> Result<Self, MalformedRecord> {
+        Ok(Self { edge: edge.to_owned(), durable: Some(Reader(value).position()?) })
+    }
+}

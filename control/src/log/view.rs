@@ -1,0 +1,231 @@
+//! A consistent view of what is durable: zones, records, and the log itself.
+
+use std::sync::Arc;
+
+use edgesync_core::{
+    change::Generation,
+    fold::{ZoneState, ZoneStates},
+    key,
+    name::Name,
+    position::{HistoryHash, Offset, Position},
+    record::{Record, RecordId},
+};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
+
+use super::schema::{
+    AUDIT, AuditEntry, FLEET, FleetRow, GENERATIONS, IDS, LOG, LogEntry, META, META_HEAD, RECORDS,
+    Reader, ZONES,
+};
+
+/// What is durable at one position. Hold it for moments only: pages that it sees are not reused.
+pub struct View {
+    transaction: ReadTransaction,
+}
+
+/// A stored value that is not of this version's form.
+pub(super) fn malformed(_: key::MalformedRecord) -> redb::Error {
+    redb::Error::Corrupted("a value has not the form that this version writes".to_owned())
+}
+
+impl View {
+    pub(super) fn new(database: &Arc<Database>) -> Result<Self, redb::Error> {
+        Ok(Self { transaction: database.begin_read()? })
+    }
+
+    /// The position that the view shows.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn position(&self) -> Result<Position, redb::Error> {
+        let meta = self.transaction.open_table(META)?;
+        let head = meta.get(META_HEAD)?;
+        let head = head.ok_or_else(|| malformed(key::MalformedRecord))?;
+        Reader(head.value()).position().map_err(malformed)
+    }
+
+    /// What is said of a zone; empty if there is none.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn zone_states(&self, origin: &Name) -> Result<ZoneStates, redb::Error> {
+        let zones = self.transaction.open_table(ZONES)?;
+        let Some(value) = zones.get(key::zone_key(origin).as_slice())? else {
+            return Ok(ZoneStates::default());
+        };
+        key::read_zone(value.value()).map(|(_, states)| states).map_err(malformed)
+    }
+
+    /// A zone, if it is there.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn zone(&self, origin: &Name) -> Result<Option<ZoneState>, redb::Error> {
+        Ok(self.zone_states(origin)?.visible)
+    }
+
+    /// The zones after one, in canonical order, at most `limit`.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn zones(
+        &self,
+        after: Option<&Name>,
+        limit: usize,
+    ) -> Result<Vec<(Name, ZoneState)>, redb::Error> {
+        let zones = self.transaction.open_table(ZONES)?;
+        // One octet more than a zone's key is the least key above it.
+        let from = after.map_or_else(Vec::new, |zone| [&*key::zone_key(zone), &[0]].concat());
+        let mut found = Vec::new();
+        for row in zones.range(from.as_slice()..)? {
+            let (_, value) = row?;
+            let (origin, states) = key::read_zone(value.value()).map_err(malformed)?;
+            found.extend(states.visible.map(|state| (origin, state)));
+            if found.len() >= limit {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The records of a generation after a key, in the order of keys, at most `limit`, with the
+    /// key of the last.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn records(
+        &self,
+        origin: &Name,
+        generation: Generation,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<(Vec<Record>, Option<Vec<u8>>), redb::Error> {
+        let prefix = key::generation_prefix(generation);
+        let from = after.map_or_else(|| prefix.to_vec(), |after| [after, &[0]].concat());
+        self.scan(origin, &from, &prefix, limit)
+    }
+
+    /// The records at one owner name of a generation.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn at_owner(
+        &self,
+        origin: &Name,
+        generation: Generation,
+        owner: &Name,
+    ) -> Result<Vec<Record>, redb::Error> {
+        if !owner.is_within(origin) {
+            return Ok(Vec::new());
+        }
+        let prefix = key::owner_prefix(generation, origin, owner);
+        self.scan(origin, &prefix, &prefix, usize::MAX).map(|(records, _)| records)
+    }
+
+    fn scan(
+        &self,
+        origin: &Name,
+        from: &[u8],
+        prefix: &[u8],
+        limit: usize,
+    ) -> Result<(Vec<Record>, Option<Vec<u8>>), redb::Error> {
+        let table = self.transaction.open_table(RECORDS)?;
+        let (mut records, mut last) = (Vec::new(), None);
+        for row in table.range(from..)? {
+            let (key, value) = row?;
+            if records.len() >= limit || !key.value().starts_with(prefix) {
+                break;
+            }
+            records.push(key::read_record(origin, key.value(), value.value()).map_err(malformed)?);
+            last = Some(key);
+        }
+        Ok((records, last.map(|key| key.value().to_vec())))
+    }
+
+    /// A record by its id, with the origin of its zone; none if it is gone, or never was.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn record(&self, id: RecordId) -> Result<Option<(Name, Record)>, redb::Error> {
+        let ids = self.transaction.open_table(IDS)?;
+        let Some(stem) = ids.get(id.0)? else { return Ok(None) };
+        let key = [stem.value(), &id.0.to_be_bytes()].concat();
+        let generation = Reader(&key).number().map_err(malformed)?;
+        let generations = self.transaction.open_table(GENERATIONS)?;
+        let Some(origin) = generations.get(generation)? else { return Ok(None) };
+        let origin = Name::from_wire(bytes::Bytes::copy_from_slice(origin.value()))
+            .map_err(|_| malformed(key::MalformedRecord))?;
+        let visible = self.zone(&origin)?.is_some_and(|zone| zone.generation.0 == generation);
+        let records = self.transaction.open_table(RECORDS)?;
+        let Some(value) = records.get(key.as_slice())?.filter(|_| visible) else {
+            return Ok(None);
+        };
+        let record = key::read_record(&origin, &key, value.value()).map_err(malformed)?;
+        Ok(Some((origin, record)))
+    }
+
+    /// The change sets after an offset, up to so many octets but at least one.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn entries(&self, after: Offset, octets: usize) -> Result<Vec<LogEntry>, redb::Error> {
+        let table = self.transaction.open_table(LOG)?;
+        let (mut entries, mut left) = (Vec::new(), octets);
+        for row in table.range(after.next().0..)? {
+            let (last, value) = row?;
+            let entry = LogEntry::read(last.value(), value.value()).map_err(malformed)?;
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(entry.body.len());
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+
+    /// The offset before the last `count` change sets.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn before_last(&self, count: usize) -> Result<Offset, redb::Error> {
+        let table = self.transaction.open_table(LOG)?;
+        let start = table.range::<u64>(..)?.rev().nth(count).transpose()?;
+        Ok(start.map_or(Offset::ZERO, |(last, _)| Offset(last.value())))
+    }
+
+    /// Who made the change set that ends at an offset.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn audit(&self, last: Offset) -> Result<Option<AuditEntry>, redb::Error> {
+        let table = self.transaction.open_table(AUDIT)?;
+        let value = table.get(last.0)?;
+        value.map(|value| AuditEntry::read(value.value()).map_err(malformed)).transpose()
+    }
+
+    /// The history hash at the end of the change set that ends at an offset, if one does.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn hash_at(&self, offset: Offset) -> Result<Option<HistoryHash>, redb::Error> {
+        if offset == Offset::ZERO {
+            return Ok(Some(HistoryHash::genesis(self.position()?.log)));
+        }
+        let table = self.transaction.open_table(LOG)?;
+        let value = table.get(offset.0)?;
+        let entry = value.map(|value| LogEntry::read(offset.0, value.value())).transpose();
+        Ok(entry.map_err(malformed)?.map(|entry| entry.hash))
+    }
+
+    /// The edges that are kept.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn fleet(&self) -> Result<Vec<FleetRow>, redb::Error> {
+        let table = self.transaction.open_table(FLEET)?;
+        let rows = table.iter()?.map(|row| {
+            let (edge, value) = row?;
+            FleetRow::read(edge.value(), value.value()).map_err(malformed)
+        });
+        rows.collect()
+    }
+}

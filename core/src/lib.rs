@@ -1,0 +1,23 @@
+//! The pure heart of Edgesync: no I/O, no clock, no random numbers, no threads, no protobuf.
+//!
+//! What a record is and when a change to it is right ([`name`], [`rdata`], [`record`], [`stage`]);
+//! what the log and the stores hold ([`change`], [`position`], [`key`], [`digest`], [`fold`]); and
+//! both ends of a session as state machines ([`session`]). Everything outside only moves values.
+
+pub mod change;
+pub mod change_file;
+pub mod digest;
+pub mod edge_id;
+pub mod fold;
+pub mod key;
+pub mod limits;
+pub mod name;
+pub mod position;
+pub mod rdata;
+pub mod record;
+pub mod session;
+pub mod spike;
+pub mod stage;
+pub mod zone_file;
+
+pub use domain::base::iana::Rtype;

@@ -1,0 +1,44 @@
+//! Every bound of the system, in one place (rule 6). What has no bound here has none, and is a defect.
+
+use std::time::Duration;
+
+/// Octets of an RDATA (RFC 1035 section 3.2.1: RDLENGTH has 16 bits).
+pub const RDATA_OCTETS: usize = 65_535;
+/// Largest TTL in seconds (RFC 2181 section 8).
+pub const TTL_SECONDS: u32 = 0x7fff_ffff;
+/// Records of one RRset.
+pub const RRSET_RECORDS: usize = 1_000;
+/// Changes of one change set.
+pub const SET_CHANGES: usize = 100_000;
+/// Octets of one encoded change set.
+pub const SET_OCTETS: usize = 16 * 1024 * 1024;
+/// Octets that a change may cost in the encoding beside its owner and RDATA.
+pub const CHANGE_OVERHEAD_OCTETS: usize = 48;
+/// Octets of change sets in one frame of a session, so that a message stays far below 4 MiB.
+pub const FRAME_OCTETS: usize = 256 * 1024;
+/// Sets of one frame.
+pub const FRAME_SETS: usize = 1_024;
+/// Octets of the largest gRPC message that either side takes.
+pub const MESSAGE_OCTETS: usize = 4 * 1024 * 1024;
+/// Octets of change sets that an edge takes ahead of its acks, unless it says otherwise.
+pub const WINDOW_OCTETS: u32 = 4 * 1024 * 1024;
+/// Octets of change sets that a session may have unacknowledged, whatever the edge says.
+pub const WINDOW_OCTETS_MAX: u32 = 64 * 1024 * 1024;
+/// Octets of an idempotency key.
+pub const IDEMPOTENCY_KEY_OCTETS: usize = 128;
+/// How long an idempotency key is kept (rule 9).
+pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Characters of an edge id.
+pub const EDGE_ID_CHARS: usize = 63;
+/// Zones of one filter.
+pub const FILTER_ZONES: usize = 10_000;
+/// Octets of zone-file text in one import.
+pub const IMPORT_OCTETS: usize = 1024 * 1024 * 1024;
+/// How long a fenced process waits before it tries again (rule 22).
+pub const FENCED_WAIT: Duration = Duration::from_secs(30);
+/// How long idle progress may wait to be sent, so that many become one (rule 14).
+pub const PROGRESS_COALESCED: Duration = Duration::from_millis(100);
+/// Heartbeats that may be missed before a session counts as dead.
+pub const HEARTBEATS_MISSED: u32 = 3;
+/// Records that an edge's store writes in one batch (rule 17 and the store's memory).
+pub const BATCH_RECORDS: usize = 256;

@@ -1,0 +1,213 @@
+//! One session of one edge, as two state machines that never wait: [`Sender`] at the control plane,
+//! [`Receiver`] at the edge. Both take an input and the time, and are then asked for outputs; the
+//! shells around them carry values and decide nothing.
+//!
+//! ```text
+//!   Sender                                Receiver
+//!     | <------------ Hello -------------- |   who, and what is durable
+//!     | ------------ Welcome ------------> |   resume, or rebuild
+//!     | ----- Frame / Heartbeat (prev) --> |   taken if prev is the edge's position
+//!     | <-------------- Ack -------------- |   only for what the store has made durable
+//! ```
+
+mod assembly;
+mod receiver;
+mod sender;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+pub use receiver::{Receiver, ReceiverInput, ReceiverOutput};
+pub use sender::{Sender, SenderConfig, SenderInput, SenderOutput};
+
+use crate::{
+    edge_id::EdgeId,
+    name::Name,
+    position::{HistoryHash, Offset, Position},
+};
+
+/// Version of the protocol that this crate speaks.
+pub const PROTOCOL: u32 = 1;
+
+/// Identity of a running process, drawn at random when it starts (rule 22).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct InstanceId(pub [u8; 16]);
+
+/// Which zones an edge wants. "All" is said, never meant by an empty list (rule 13).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// All zones.
+    All,
+    /// These, sorted; at least one.
+    Zones(Vec<Name>),
+}
+
+impl Filter {
+    /// True if a zone is wanted.
+    #[must_use]
+    pub fn wants(&self, zone: &Name) -> bool {
+        match self {
+            Self::All => true,
+            Self::Zones(zones) => zones.binary_search(zone).is_ok(),
+        }
+    }
+
+    /// Hash of the filter, which a store keeps beside its position.
+    #[must_use]
+    pub fn hash(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        match self {
+            Self::All => hasher.update(b"all"),
+            Self::Zones(zones) => {
+                zones.iter().fold(hasher.update(b"zones"), |hasher, zone| hasher.update(zone.wire()))
+            }
+        };
+        *hasher.finalize().as_bytes()
+    }
+}
+
+/// What an edge says first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Its id.
+    pub edge: EdgeId,
+    /// Its process.
+    pub instance: InstanceId,
+    /// How often its store has been opened.
+    pub boot_epoch: u64,
+    /// What is durable in its store; none for an empty one.
+    pub position: Option<Position>,
+    /// Which zones it wants.
+    pub filter: Filter,
+    /// Highest version of the protocol that it speaks.
+    pub protocol: u32,
+    /// Version of its software.
+    pub version: String,
+    /// Octets of change sets that it takes ahead of its acks.
+    pub window: u32,
+}
+
+/// How a session goes on after Welcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// From the edge's position.
+    Resume,
+    /// From nothing, because the edge's history is not this log's.
+    Rebuild {
+        /// Why: one line.
+        reason: String,
+    },
+}
+
+/// The control plane's answer to [`Hello`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// How the session goes on.
+    pub start: Start,
+    /// Head of the log.
+    pub head: Position,
+    /// Time between heartbeats.
+    pub heartbeat: Duration,
+    /// Version of the protocol for this session.
+    pub protocol: u32,
+}
+
+/// A committed change set, whole, as it travels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommittedSet {
+    /// The position before it in this session (rule 11).
+    pub prev: Offset,
+    /// Offset of its first change.
+    pub first: Offset,
+    /// Offset of its last change.
+    pub last: Offset,
+    /// History hash after it.
+    pub hash: HistoryHash,
+    /// Its bytes, as the log has them.
+    pub body: Bytes,
+}
+
+/// A committed change set, or a part of one that is larger than a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetPart {
+    /// The set; its body is the part.
+    pub set: CommittedSet,
+    /// Octets of the whole body.
+    pub size: usize,
+    /// Where the part begins in it.
+    pub from: usize,
+}
+
+/// Why a session ends by the control plane's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GoodbyeReason {
+    /// The control plane stops.
+    Draining,
+    /// A newer process has this edge id.
+    Fenced,
+    /// The edge broke the protocol, or its Hello was wrong.
+    Refused,
+    /// The edge was silent for too long.
+    Timeout,
+    /// There are as many sessions as may be.
+    Busy,
+}
+
+/// Messages to an edge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToEdge {
+    /// The first.
+    Welcome(Welcome),
+    /// Change sets, in order.
+    Frame(Vec<SetPart>),
+    /// A sign of life, in order with the frames.
+    Heartbeat {
+        /// The position before it in this session.
+        prev: Offset,
+        /// The position that the edge has with all that came before.
+        progress: Position,
+        /// Offset of the log's head.
+        head: Offset,
+    },
+    /// The last.
+    Goodbye {
+        /// Why.
+        reason: GoodbyeReason,
+        /// How long to wait before the next try, at the least.
+        retry_after: Duration,
+        /// One line for people.
+        message: String,
+    },
+}
+
+/// Messages to the control plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToControl {
+    /// The first.
+    Hello(Hello),
+    /// All up to an offset is durable.
+    Ack(Ack),
+    /// A set cannot be applied.
+    Nack {
+        /// Offset of its first change.
+        first: Offset,
+        /// Offset of its last change.
+        last: Offset,
+        /// Why: one line.
+        reason: String,
+    },
+}
+
+/// An edge's word that all up to an offset is durable in its store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// First offset that it is new for; above `last` if it only answers a heartbeat.
+    pub first: Offset,
+    /// The durable offset.
+    pub last: Offset,
+    /// From receipt to durable, by the edge's clock.
+    pub apply: Duration,
+}
+
+#[cfg(test)]
+mod tests;

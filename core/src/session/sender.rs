@@ -1,0 +1,332 @@
+//! The control plane's end of a session: what may be sent, and when. It never holds more than one
+//! frame, and never lets more than the edge's window go unacknowledged (invariant 16).
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Ack, CommittedSet, GoodbyeReason, Hello, PROTOCOL, Start, ToControl, ToEdge, Welcome, assembly,
+};
+use crate::{
+    limits::{
+        FENCED_WAIT, FRAME_OCTETS, HEARTBEATS_MISSED, PROGRESS_COALESCED, WINDOW_OCTETS,
+        WINDOW_OCTETS_MAX,
+    },
+    position::{HistoryHash, Offset, Position},
+};
+
+/// What a sender is set to.
+#[derive(Debug, Clone)]
+pub struct SenderConfig {
+    /// Time between heartbeats.
+    pub heartbeat: Duration,
+}
+
+/// What happens to a sender.
+#[derive(Debug)]
+pub enum SenderInput {
+    /// The edge's first message, with the history hash that the log has at its offset, if it has.
+    Hello {
+        /// The message.
+        hello: Hello,
+        /// The log's own hash there.
+        ours: Option<HistoryHash>,
+        /// The head.
+        head: Position,
+    },
+    /// A later message of the edge.
+    Message(ToControl),
+    /// The head has moved.
+    Head(Position),
+    /// The answer to [`SenderOutput::Fetch`]: the sets for this edge, in order, and up to where
+    /// the log was read for them.
+    Fetched {
+        /// The sets; their `prev` is not looked at.
+        sets: Vec<CommittedSet>,
+        /// Up to where there is nothing else for this edge.
+        read_to: Position,
+    },
+    /// Another process has taken this edge id.
+    Fence,
+    /// The control plane stops.
+    Drain {
+        /// How long the edge is to wait.
+        retry_after: Duration,
+    },
+}
+
+/// What a sender wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum SenderOutput {
+    /// Send a message.
+    Send(ToEdge),
+    /// Read the log after an offset, up to so many octets, but at least one set; answer with
+    /// [`SenderInput::Fetched`].
+    Fetch {
+        /// After this offset.
+        after: Offset,
+        /// Up to so many octets of sets.
+        octets: usize,
+    },
+    /// The edge has made everything up to a position durable; also said once when it resumes.
+    Acked {
+        /// The ack.
+        ack: Ack,
+        /// The position that it is for.
+        durable: Position,
+    },
+    /// The edge has refused a set, and halts.
+    Nacked {
+        /// Offset of the set's first change.
+        first: Offset,
+        /// Why: one line.
+        reason: String,
+    },
+    /// The session is over once what came before is sent.
+    Close,
+}
+
+/// A position that the edge was sent to and has not acknowledged.
+#[derive(Debug)]
+struct InFlight {
+    position: Position,
+    octets: usize,
+}
+
+/// The control plane's end of one session.
+#[derive(Debug)]
+pub struct Sender {
+    config: SenderConfig,
+    head: Position,
+    /// The last position that the edge was told of: `prev` of what is sent next.
+    sent: Offset,
+    /// Up to where the log was read; beyond `sent` if there was nothing for this edge.
+    read: Position,
+    acked: Offset,
+    in_flight: VecDeque<InFlight>,
+    in_flight_octets: usize,
+    window: usize,
+    fetching: bool,
+    greeted: bool,
+    halted: bool,
+    closed: bool,
+    next_heartbeat: Option<Instant>,
+    deadline: Instant,
+    outputs: VecDeque<SenderOutput>,
+}
+
+impl Sender {
+    /// A sender that waits for Hello.
+    #[must_use]
+    pub fn new(config: SenderConfig, head: Position, now: Instant) -> Self {
+        Self {
+            head,
+            sent: Offset::ZERO,
+            read: Position::genesis(head.log),
+            acked: Offset::ZERO,
+            in_flight: VecDeque::new(),
+            in_flight_octets: 0,
+            window: 0,
+            fetching: false,
+            greeted: false,
+            halted: false,
+            closed: false,
+            next_heartbeat: None,
+            deadline: now + config.heartbeat * HEARTBEATS_MISSED,
+            config,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// The next thing to be done.
+    pub fn poll(&mut self) -> Option<SenderOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Sender::handle_timeout`] is to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let heartbeat = self.next_heartbeat.unwrap_or(self.deadline);
+        (!self.closed).then(|| heartbeat.min(self.deadline))
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.closed {
+            return;
+        }
+        if now >= self.deadline {
+            let message = "no word from the edge for too long".to_owned();
+            return self.goodbye(GoodbyeReason::Timeout, Duration::ZERO, message);
+        }
+        if self.next_heartbeat.is_some_and(|due| now >= due) {
+            self.heartbeat(now);
+        }
+    }
+
+    /// Takes what has happened.
+    pub fn handle(&mut self, input: SenderInput, now: Instant) {
+        if self.closed {
+            return;
+        }
+        match input {
+            SenderInput::Hello { hello, ours, head } => self.hello(&hello, ours, head, now),
+            SenderInput::Message(message) => self.message(message, now),
+            SenderInput::Head(head) => {
+                self.head = head;
+                self.fetch();
+            }
+            SenderInput::Fetched { sets, read_to } => self.fetched(sets, read_to, now),
+            SenderInput::Fence => {
+                let message = "a newer process has this edge id".to_owned();
+                self.goodbye(GoodbyeReason::Fenced, FENCED_WAIT, message);
+            }
+            SenderInput::Drain { retry_after } => {
+                let message = "the control plane stops".to_owned();
+                self.goodbye(GoodbyeReason::Draining, retry_after, message);
+            }
+        }
+    }
+
+    fn send(&mut self, message: ToEdge) {
+        self.outputs.push_back(SenderOutput::Send(message));
+    }
+
+    fn goodbye(&mut self, reason: GoodbyeReason, retry_after: Duration, message: String) {
+        self.send(ToEdge::Goodbye { reason, retry_after, message });
+        self.outputs.push_back(SenderOutput::Close);
+        self.closed = true;
+    }
+
+    fn refuse(&mut self, message: &str) {
+        self.goodbye(GoodbyeReason::Refused, Duration::ZERO, message.to_owned());
+    }
+
+    fn hello(&mut self, hello: &Hello, ours: Option<HistoryHash>, head: Position, now: Instant) {
+        if self.greeted {
+            return self.refuse("Hello came twice");
+        }
+        if hello.protocol < 1 {
+            return self.refuse("Hello asks for a version of the protocol below 1");
+        }
+        let start = judge(hello.position, ours, head);
+        self.greeted = true;
+        self.head = head;
+        if let (Start::Resume, Some(position)) = (&start, hello.position) {
+            (self.sent, self.acked, self.read) = (position.offset, position.offset, position);
+            let (first, last) = (position.offset.next(), position.offset);
+            let ack = Ack { first, last, apply: Duration::ZERO };
+            self.outputs.push_back(SenderOutput::Acked { ack, durable: position });
+        }
+        let asked = if hello.window == 0 { WINDOW_OCTETS } else { hello.window };
+        self.window = usize::try_from(asked.min(WINDOW_OCTETS_MAX)).unwrap_or(FRAME_OCTETS);
+        self.deadline = now + self.config.heartbeat * HEARTBEATS_MISSED;
+        self.next_heartbeat = Some(now + self.config.heartbeat);
+        let (heartbeat, protocol) = (self.config.heartbeat, PROTOCOL.min(hello.protocol));
+        self.send(ToEdge::Welcome(Welcome { start, head, heartbeat, protocol }));
+        self.fetch();
+    }
+
+    fn message(&mut self, message: ToControl, now: Instant) {
+        self.deadline = now + self.config.heartbeat * HEARTBEATS_MISSED;
+        match message {
+            ToControl::Hello(_) => self.refuse("Hello came twice"),
+            _ if !self.greeted => self.refuse("the first message is Hello"),
+            ToControl::Ack(ack) if ack.last > self.sent => {
+                self.refuse("an ack for what was never sent");
+            }
+            ToControl::Ack(ack) => self.ack(ack),
+            ToControl::Nack { first, reason, .. } => {
+                self.halted = true;
+                self.outputs.push_back(SenderOutput::Nacked { first, reason });
+            }
+        }
+    }
+
+    fn ack(&mut self, ack: Ack) {
+        if ack.last > self.acked {
+            self.acked = ack.last;
+            let mut durable = None;
+            while let Some(sent) = self.in_flight.pop_front_if(|s| s.position.offset <= ack.last) {
+                self.in_flight_octets = self.in_flight_octets.saturating_sub(sent.octets);
+                durable = Some(sent.position);
+            }
+            self.outputs.extend(durable.map(|durable| SenderOutput::Acked { ack, durable }));
+            self.fetch();
+        }
+    }
+
+    /// Asks for more, if there is more and room for it.
+    fn fetch(&mut self) {
+        let room = self.window.saturating_sub(self.in_flight_octets);
+        let may = self.greeted && !self.halted && !self.fetching;
+        if may && self.read.offset < self.head.offset && room > 0 {
+            self.fetching = true;
+            let (after, octets) = (self.read.offset, room.min(FRAME_OCTETS));
+            self.outputs.push_back(SenderOutput::Fetch { after, octets });
+        }
+    }
+
+    fn fetched(&mut self, sets: Vec<CommittedSet>, read_to: Position, now: Instant) {
+        self.fetching = false;
+        self.read = read_to;
+        let mut frame = Vec::with_capacity(sets.len());
+        for mut set in sets {
+            set.prev = std::mem::replace(&mut self.sent, set.last);
+            let octets = set.body.len();
+            let position = Position { offset: set.last, hash: set.hash, ..self.head };
+            self.in_flight.push_back(InFlight { position, octets });
+            self.in_flight_octets = self.in_flight_octets.saturating_add(octets);
+            for part in assembly::parts(set) {
+                let alone = part.size > FRAME_OCTETS;
+                if alone && !frame.is_empty() {
+                    self.send(ToEdge::Frame(std::mem::take(&mut frame)));
+                }
+                frame.push(part);
+                if alone {
+                    self.send(ToEdge::Frame(std::mem::take(&mut frame)));
+                }
+            }
+        }
+        if !frame.is_empty() {
+            self.send(ToEdge::Frame(frame));
+        }
+        if self.read.offset > self.sent {
+            let soon = now + PROGRESS_COALESCED;
+            self.next_heartbeat = self.next_heartbeat.map(|due| due.min(soon));
+        }
+        self.fetch();
+    }
+
+    fn heartbeat(&mut self, now: Instant) {
+        self.next_heartbeat = Some(now + self.config.heartbeat);
+        let (prev, progress, head) = (self.sent, self.read, self.head.offset);
+        if progress.offset > prev {
+            self.sent = progress.offset;
+            self.in_flight.push_back(InFlight { position: progress, octets: 0 });
+        }
+        self.send(ToEdge::Heartbeat { prev, progress, head });
+    }
+}
+
+/// Whether an edge's position is in this log's history (rule 12).
+fn judge(position: Option<Position>, ours: Option<HistoryHash>, head: Position) -> Start {
+    let rebuild = |reason: String| Start::Rebuild { reason };
+    match position {
+        None => Start::Resume,
+        Some(theirs) if theirs.log != head.log => {
+            rebuild(format!("the edge has a position in log {}, this is log {}", theirs.log, head.log))
+        }
+        Some(theirs) if theirs.offset > head.offset => rebuild(format!(
+            "the edge is at offset {}, beyond this log's head {}: the log was restored from a backup",
+            theirs.offset, head.offset
+        )),
+        Some(theirs) if ours != Some(theirs.hash) => rebuild(format!(
+            "the edge's history differs from this log's at offset {}: the log was restored and written anew",
+            theirs.offset
+        )),
+        Some(_) => Start::Resume,
+    }
+}

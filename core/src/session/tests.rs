@@ -1,0 +1,496 @@
+//! Whole conversations in memory: the real sender and the real receiver on virtual time, a log and a
+//! store that are lists, and a stream that is cut, delayed, and repeated wherever the test says.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{limits::FRAME_OCTETS, position::LogId};
+
+const LOG: LogId = LogId([7; 16]);
+
+/// The log: sets of one to three changes.
+struct ModelLog {
+    sets: Vec<CommittedSet>,
+    head: Position,
+}
+
+impl ModelLog {
+    fn new(log: LogId) -> Self {
+        Self { sets: Vec::new(), head: Position::genesis(log) }
+    }
+
+    fn append(&mut self, changes: u64, octets: usize) {
+        let (prev, first) = (self.head.offset, self.head.offset.next());
+        let last = prev.plus(changes);
+        let body = Bytes::from(vec![u8::try_from(first.0 % 251).unwrap(); octets]);
+        self.head = self.head.after(last, &body);
+        self.sets.push(CommittedSet { prev, first, last, hash: self.head.hash, body });
+    }
+
+    fn hash_at(&self, offset: Offset) -> Option<HistoryHash> {
+        let genesis = (Offset::ZERO, HistoryHash::genesis(self.head.log));
+        let mut ends = std::iter::once(genesis).chain(self.sets.iter().map(|s| (s.last, s.hash)));
+        ends.find(|(last, _)| *last == offset).map(|(_, hash)| hash)
+    }
+
+    /// What an edge that wants every `stride`th set gets.
+    fn fetch(&self, after: Offset, octets: usize, stride: u64) -> (Vec<CommittedSet>, Position) {
+        let (mut left, mut sets, mut read_to) = (octets, Vec::new(), self.head);
+        for set in self.sets.iter().filter(|set| set.first > after) {
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(set.body.len());
+            read_to = Position { offset: set.last, hash: set.hash, ..self.head };
+            if set.first.0 % stride == 0 {
+                sets.push(set.clone());
+            }
+        }
+        (sets, read_to)
+    }
+}
+
+/// The store: what was applied, of it what is durable, and the position of each.
+#[derive(Default)]
+struct ModelStore {
+    waiting: VecDeque<ReceiverOutput>,
+    applied: Vec<CommittedSet>,
+    position: Option<Position>,
+    rebuilds: usize,
+}
+
+impl ModelStore {
+    /// Makes some of what waits durable; says how the receiver is told.
+    fn write(&mut self, count: usize) -> Vec<ReceiverInput> {
+        let mut told = Vec::new();
+        for _ in 0..count {
+            match self.waiting.pop_front() {
+                Some(ReceiverOutput::Apply(set)) => {
+                    let before = self.applied.last().map_or(Offset::ZERO, |last| last.last);
+                    assert!(set.first > before, "invariant 7: applied once, in order");
+                    let log = LOG;
+                    self.position = Some(Position { log, offset: set.last, hash: set.hash });
+                    self.applied.push(set);
+                }
+                Some(ReceiverOutput::Progress(position)) => self.position = Some(position),
+                Some(ReceiverOutput::Rebuild { .. }) => {
+                    *self = Self {
+                        rebuilds: self.rebuilds + 1,
+                        waiting: std::mem::take(&mut self.waiting),
+                        ..Self::default()
+                    };
+                    told.push(ReceiverInput::Rebuilt);
+                    continue;
+                }
+                _ => break,
+            }
+            let position = self.position.unwrap();
+            told.push(ReceiverInput::Durable { position, apply: Duration::from_millis(1) });
+        }
+        told
+    }
+}
+
+fn hello(position: Option<Position>, filter: Filter) -> Hello {
+    Hello {
+        edge: "edge-1".parse().unwrap(),
+        instance: InstanceId([1; 16]),
+        boot_epoch: 1,
+        position,
+        filter,
+        protocol: PROTOCOL,
+        version: "test".to_owned(),
+        window: 64 * 1024,
+    }
+}
+
+fn filter(stride: u64) -> Filter {
+    if stride == 1 { Filter::All } else { Filter::Zones(vec![Name::root()]) }
+}
+
+/// An edge and a control plane, and the stream between them while there is one.
+struct World {
+    now: Instant,
+    log: ModelLog,
+    store: ModelStore,
+    receiver: Receiver,
+    sender: Option<Sender>,
+    to_edge: VecDeque<ToEdge>,
+    to_control: VecDeque<ToControl>,
+    acked: Offset,
+    stride: u64,
+    reconnects: Vec<String>,
+    applied_parts: usize,
+}
+
+impl World {
+    fn new(stride: u64) -> Self {
+        Self {
+            now: Instant::now(),
+            log: ModelLog::new(LOG),
+            store: ModelStore::default(),
+            receiver: Receiver::new(hello(None, filter(stride))),
+            sender: None,
+            to_edge: VecDeque::new(),
+            to_control: VecDeque::new(),
+            acked: Offset::ZERO,
+            stride,
+            reconnects: Vec::new(),
+            applied_parts: 0,
+        }
+    }
+
+    fn connect(&mut self) {
+        self.cut();
+        let config = SenderConfig { heartbeat: Duration::from_secs(1) };
+        self.sender = Some(Sender::new(config, self.log.head, self.now));
+        self.tell(ReceiverInput::Connected);
+    }
+
+    fn cut(&mut self) {
+        if self.sender.take().is_some() {
+            self.to_edge.clear();
+            self.to_control.clear();
+            self.tell(ReceiverInput::Disconnected);
+        }
+    }
+
+    fn tell(&mut self, input: ReceiverInput) {
+        self.receiver.handle(input, self.now);
+        self.poll_receiver();
+    }
+
+    fn poll_receiver(&mut self) {
+        while let Some(output) = self.receiver.poll() {
+            match output {
+                ReceiverOutput::Send(message) => self.to_control.push_back(message),
+                ReceiverOutput::Reconnect { reason, .. } => {
+                    self.reconnects.push(reason);
+                    self.cut();
+                }
+                store => self.store.waiting.push_back(store),
+            }
+        }
+    }
+
+    fn input(&mut self, input: SenderInput) {
+        if let Some(sender) = &mut self.sender {
+            sender.handle(input, self.now);
+        }
+        self.poll_sender();
+    }
+
+    fn poll_sender(&mut self) {
+        while let Some(output) = self.sender.as_mut().and_then(Sender::poll) {
+            match output {
+                SenderOutput::Send(message) => self.to_edge.push_back(message),
+                SenderOutput::Fetch { after, octets } => {
+                    let (sets, read_to) = self.log.fetch(after, octets, self.stride);
+                    let fetched = SenderInput::Fetched { sets, read_to };
+                    self.sender.as_mut().unwrap().handle(fetched, self.now);
+                }
+                SenderOutput::Acked { ack, durable } => {
+                    let there = self.store.position.map_or(Offset::ZERO, |p| p.offset);
+                    assert!(durable.offset <= there, "invariant 6: acked what is not durable");
+                    assert_eq!(Some(durable.hash), self.log.hash_at(durable.offset));
+                    assert_eq!(durable.offset, ack.last);
+                    self.acked = durable.offset;
+                }
+                SenderOutput::Nacked { .. } | SenderOutput::Close => {}
+            }
+        }
+    }
+
+    /// Carries one message each way.
+    fn carry(&mut self) {
+        if let Some(message) = self.to_control.pop_front() {
+            let input = match message {
+                ToControl::Hello(hello) => SenderInput::Hello {
+                    ours: self.log.hash_at(hello.position.map_or(Offset::ZERO, |p| p.offset)),
+                    hello,
+                    head: self.log.head,
+                },
+                other => SenderInput::Message(other),
+            };
+            self.input(input);
+        }
+        if let Some(message) = self.to_edge.pop_front() {
+            if let ToEdge::Frame(parts) = &message {
+                self.applied_parts += parts.len();
+                let octets: usize = parts.iter().map(|part| part.set.body.len()).sum();
+                assert!(parts.len() == 1 || octets <= 2 * FRAME_OCTETS, "a frame is bounded");
+            }
+            self.tell(ReceiverInput::Message(message));
+        }
+    }
+
+    fn write_store(&mut self, count: usize) {
+        self.store.write(count).into_iter().for_each(|told| self.tell(told));
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        if let Some(sender) = &mut self.sender {
+            sender.handle_timeout(self.now);
+        }
+        self.poll_sender();
+        self.receiver.handle_timeout(self.now);
+        self.poll_receiver();
+    }
+
+    /// Lets everything come to rest without faults, and checks that all of it arrived.
+    fn settle(&mut self) {
+        for _ in 0..20 {
+            if self.sender.is_none() {
+                self.connect();
+            }
+            self.input(SenderInput::Head(self.log.head));
+            for _ in 0..2_000 {
+                self.carry();
+                self.write_store(8);
+            }
+            self.pass(Duration::from_millis(1_000));
+        }
+        let wanted: Vec<_> = self.log.sets.iter().filter(|s| s.first.0 % self.stride == 0).collect();
+        let applied: Vec<_> = self.store.applied.iter().map(|set| (set.first, &set.body)).collect();
+        assert_eq!(applied, wanted.iter().map(|s| (s.first, &s.body)).collect::<Vec<_>>());
+        assert_eq!(self.store.position.map(|p| p.offset), Some(self.log.head.offset).filter(|o| o.0 > 0));
+        assert_eq!(self.acked, self.log.head.offset, "invariant 20: the edge reaches the head");
+    }
+}
+
+/// What a test does to the world.
+#[derive(Debug, Clone)]
+enum Step {
+    Append { changes: u64, octets: usize },
+    Carry(usize),
+    Write(usize),
+    Cut,
+    Connect,
+    Repeat,
+    Swap,
+    Lose,
+    RestartEdge,
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        5 => (1u64..4, 1usize..2_000).prop_map(|(changes, octets)| Step::Append { changes, octets }),
+        1 => Just(Step::Append { changes: 2, octets: FRAME_OCTETS * 2 + 77 }),
+        6 => (1usize..6).prop_map(Step::Carry),
+        4 => (1usize..6).prop_map(Step::Write),
+        1 => Just(Step::Cut),
+        3 => Just(Step::Connect),
+        1 => Just(Step::Repeat),
+        1 => Just(Step::Swap),
+        1 => Just(Step::Lose),
+        1 => Just(Step::RestartEdge),
+        2 => (1u64..1_500).prop_map(Step::Pass),
+    ]
+}
+
+fn run(stride: u64, steps: Vec<Step>) {
+    let mut world = World::new(stride);
+    for step in steps {
+        match step {
+            Step::Append { changes, octets } => {
+                world.log.append(changes, octets);
+                let head = world.log.head;
+                world.input(SenderInput::Head(head));
+            }
+            Step::Carry(count) => (0..count).for_each(|_| world.carry()),
+            Step::Write(count) => world.write_store(count),
+            Step::Cut => world.cut(),
+            Step::Connect if world.sender.is_none() => world.connect(),
+            Step::Connect => {}
+            // What no good stream does: the receiver ignores it, or closes and comes back.
+            Step::Repeat => {
+                if let Some(ToEdge::Frame(parts)) = world.to_edge.front().cloned() {
+                    world.to_edge.push_front(ToEdge::Frame(parts));
+                }
+            }
+            Step::Swap if world.to_edge.len() > 1 => world.to_edge.swap(0, 1),
+            Step::Swap => {}
+            Step::Lose => drop(world.to_edge.pop_front()),
+            Step::RestartEdge => {
+                world.cut();
+                world.store.waiting.clear();
+                world.receiver = Receiver::new(hello(world.store.position, filter(stride)));
+            }
+            Step::Pass(millis) => world.pass(Duration::from_millis(millis)),
+        }
+    }
+    world.settle();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_to_the_stream_each_set_takes_effect_once(
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        run(1, steps);
+    }
+
+    #[test]
+    fn a_filtered_edge_gets_its_sets_and_reaches_the_head(
+        stride in 2u64..5, steps in prop::collection::vec(step(), 1..120),
+    ) {
+        run(stride, steps);
+    }
+}
+
+#[test]
+fn a_cut_after_every_message_loses_and_repeats_nothing() {
+    for messages in 0..60 {
+        let mut world = World::new(1);
+        (0..20).for_each(|n| world.log.append(n % 3 + 1, 30_000));
+        world.connect();
+        for _ in 0..messages {
+            world.carry();
+            world.write_store(1);
+        }
+        world.cut();
+        world.settle();
+    }
+}
+
+#[test]
+fn unacked_octets_stay_within_the_window() {
+    let mut world = World::new(1);
+    (0..500).for_each(|_| world.log.append(1, 1_000));
+    world.connect();
+    for _ in 0..1_000 {
+        world.carry();
+    }
+    let taken: usize = world.store.waiting.len();
+    assert!((60..=70).contains(&taken), "64 KiB of sets of 1,000 octets, not {taken}");
+    world.settle();
+}
+
+#[test]
+fn a_set_larger_than_a_frame_comes_in_parts_and_is_applied_whole() {
+    let mut world = World::new(1);
+    world.log.append(3, FRAME_OCTETS * 3 + 5);
+    world.settle();
+    assert_eq!(world.applied_parts, 4);
+    assert_eq!(world.store.applied.len(), 1);
+}
+
+#[test]
+fn another_history_is_never_applied_as_a_difference() {
+    // Another log; the same log behind the edge; the same log with another change at the offset.
+    let mut other_log = ModelLog::new(LogId([8; 16]));
+    other_log.append(5, 10);
+    let mut behind = ModelLog::new(LOG);
+    behind.append(1, 10);
+    let mut rewritten = ModelLog::new(LOG);
+    rewritten.append(3, 11);
+    rewritten.append(5, 10);
+    for log in [behind, rewritten] {
+        let mut world = World::new(1);
+        world.log.append(3, 10);
+        world.settle();
+        world.log = log;
+        world.cut();
+        world.acked = Offset::ZERO;
+        world.settle();
+        assert_eq!(world.store.rebuilds, 1);
+    }
+    let position = Position { log: LOG, ..other_log.head };
+    let mut sender = Sender::new(
+        SenderConfig { heartbeat: Duration::from_secs(1) },
+        other_log.head,
+        Instant::now(),
+    );
+    let (ours, head) = (other_log.hash_at(position.offset), other_log.head);
+    let hello = hello(Some(position), Filter::All);
+    sender.handle(SenderInput::Hello { hello, ours, head }, Instant::now());
+    let Some(SenderOutput::Send(ToEdge::Welcome(welcome))) = sender.poll() else { panic!() };
+    assert!(matches!(welcome.start, Start::Rebuild { .. }));
+}
+
+#[test]
+fn a_wrong_history_hash_closes_the_stream_before_anything_is_applied() {
+    let mut world = World::new(1);
+    world.log.append(1, 10);
+    world.log.sets[0].body = Bytes::from_static(b"not what was hashed");
+    world.connect();
+    (0..10).for_each(|_| world.carry());
+    assert!(world.store.waiting.is_empty());
+    assert!(world.reconnects[0].contains("history hash"), "{:?}", world.reconnects);
+}
+
+#[test]
+fn a_halted_edge_says_so_in_every_session_and_applies_nothing() {
+    let mut world = World::new(1);
+    world.log.append(1, 10);
+    world.log.append(1, 10);
+    world.connect();
+    (0..4).for_each(|_| world.carry());
+    world.store.waiting.clear();
+    let (first, last) = (Offset(1), Offset(1));
+    world.tell(ReceiverInput::Poison { first, last, reason: "no such record".to_owned() });
+    let nacks = |world: &World| {
+        world.to_control.iter().filter(|m| matches!(m, ToControl::Nack { .. })).count()
+    };
+    assert_eq!(nacks(&world), 1);
+    world.connect();
+    assert_eq!(nacks(&world), 0);
+    world.carry();
+    assert_eq!(nacks(&world), 1, "again after Welcome");
+    (0..10).for_each(|_| world.carry());
+    assert!(world.store.waiting.is_empty());
+    assert_eq!(world.acked, Offset::ZERO);
+}
+
+#[test]
+fn silence_ends_a_session_on_both_ends() {
+    let mut world = World::new(1);
+    world.connect();
+    (0..4).for_each(|_| world.carry());
+    assert!(world.receiver.is_live());
+    world.to_edge.clear();
+    for _ in 0..4 {
+        world.pass(Duration::from_millis(1_000));
+        world.to_edge.clear();
+    }
+    assert!(world.reconnects[0].contains("silent"), "{:?}", world.reconnects);
+    let config = SenderConfig { heartbeat: Duration::from_secs(1) };
+    let mut sender = Sender::new(config, world.log.head, world.now);
+    sender.handle_timeout(world.now + Duration::from_secs(3));
+    let Some(SenderOutput::Send(ToEdge::Goodbye { reason, .. })) = sender.poll() else { panic!() };
+    assert_eq!(reason, GoodbyeReason::Timeout);
+}
+
+#[test]
+fn a_goodbye_is_waited_out_and_a_fenced_edge_waits_longer() {
+    for (reason, least) in [(GoodbyeReason::Busy, 5), (GoodbyeReason::Fenced, 30)] {
+        let mut receiver = Receiver::new(hello(None, Filter::All));
+        receiver.handle(ReceiverInput::Connected, Instant::now());
+        let retry_after = Duration::from_secs(5);
+        let goodbye = ToEdge::Goodbye { reason, retry_after, message: "wait".to_owned() };
+        receiver.handle(ReceiverInput::Message(goodbye), Instant::now());
+        receiver.poll();
+        let Some(ReceiverOutput::Reconnect { after, .. }) = receiver.poll() else { panic!() };
+        assert_eq!(after, Duration::from_secs(least));
+    }
+}
+
+#[test]
+fn an_ack_for_what_was_never_sent_ends_the_session() {
+    let mut world = World::new(1);
+    world.connect();
+    (0..4).for_each(|_| world.carry());
+    let ack = Ack { first: Offset(1), last: Offset(9), apply: Duration::ZERO };
+    world.to_control.push_back(ToControl::Ack(ack));
+    (0..4).for_each(|_| world.carry());
+    assert!(world.reconnects[0].contains("never sent"), "{:?}", world.reconnects);
+}

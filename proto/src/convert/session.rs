@@ -1,0 +1,252 @@
+//! The messages of a session.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use edgesync_core::{
+    limits::FILTER_ZONES,
+    name::Name,
+    position::{HistoryHash, Offset},
+    session::{
+        Ack, CommittedSet, Filter, GoodbyeReason, Hello, InstanceId, SetPart, Start, ToControl,
+        ToEdge, Welcome,
+    },
+};
+
+use super::{ConvertError, octets};
+use crate::v1::{self, sync_request::Message as Request, sync_response::Message as Response};
+
+fn to_duration(duration: Duration) -> Option<prost_types::Duration> {
+    duration.try_into().ok()
+}
+
+fn from_duration(
+    field: &'static str,
+    duration: Option<prost_types::Duration>,
+) -> Result<Duration, ConvertError> {
+    let given = duration.unwrap_or_default();
+    Duration::try_from(given).map_err(|_| ConvertError::Range(field))
+}
+
+impl From<ToControl> for v1::SyncRequest {
+    fn from(message: ToControl) -> Self {
+        let message = match message {
+            ToControl::Hello(hello) => Request::Hello(hello.into()),
+            ToControl::Ack(ack) => Request::Ack(v1::Ack {
+                first: ack.first.0,
+                last: ack.last.0,
+                apply_us: u64::try_from(ack.apply.as_micros()).unwrap_or(u64::MAX),
+            }),
+            ToControl::Nack { first, last, reason } => {
+                Request::Nack(v1::Nack { first: first.0, last: last.0, reason })
+            }
+        };
+        Self { message: Some(message) }
+    }
+}
+
+impl TryFrom<v1::SyncRequest> for ToControl {
+    type Error = ConvertError;
+
+    fn try_from(request: v1::SyncRequest) -> Result<Self, ConvertError> {
+        Ok(match request.message.ok_or(ConvertError::Missing("message"))? {
+            Request::Hello(hello) => Self::Hello(hello.try_into()?),
+            Request::Ack(ack) => Self::Ack(Ack {
+                first: Offset(ack.first),
+                last: Offset(ack.last),
+                apply: Duration::from_micros(ack.apply_us),
+            }),
+            Request::Nack(v1::Nack { first, last, reason }) => {
+                let reason = reason.chars().take(500).map(|c| if c.is_control() { ' ' } else { c });
+                let reason = reason.collect();
+                Self::Nack { first: Offset(first), last: Offset(last), reason }
+            }
+        })
+    }
+}
+
+impl From<Hello> for v1::Hello {
+    fn from(hello: Hello) -> Self {
+        let (all_zones, zones) = match hello.filter {
+            Filter::All => (true, Vec::new()),
+            Filter::Zones(zones) => (false, zones.iter().map(Name::to_string).collect()),
+        };
+        Self {
+            edge_id: hello.edge.to_string(),
+            instance_id: Bytes::copy_from_slice(&hello.instance.0),
+            boot_epoch: hello.boot_epoch,
+            position: hello.position.map(Into::into),
+            filter: Some(v1::Filter { all_zones, zones }),
+            protocol: hello.protocol,
+            version: hello.version,
+            window_bytes: hello.window,
+        }
+    }
+}
+
+impl TryFrom<v1::Hello> for Hello {
+    type Error = ConvertError;
+
+    fn try_from(hello: v1::Hello) -> Result<Self, ConvertError> {
+        let filter = hello.filter.ok_or(ConvertError::Missing("filter"))?;
+        let filter = match (filter.all_zones, filter.zones) {
+            (true, zones) if zones.is_empty() => Filter::All,
+            (false, zones) if (1..=FILTER_ZONES).contains(&zones.len()) => {
+                let mut zones =
+                    zones.iter().map(|zone| Name::parse_origin(zone)).collect::<Result<Vec<_>, _>>()?;
+                zones.sort_unstable();
+                zones.dedup();
+                Filter::Zones(zones)
+            }
+            _ => return Err(ConvertError::Range("filter (all_zones, or 1 to 10,000 zones)")),
+        };
+        Ok(Self {
+            edge: hello.edge_id.parse()?,
+            instance: InstanceId(octets("instance_id", &hello.instance_id)?),
+            boot_epoch: hello.boot_epoch,
+            position: hello.position.map(TryInto::try_into).transpose()?,
+            filter,
+            protocol: hello.protocol,
+            version: hello.version.chars().take(64).filter(|c| !c.is_control()).collect(),
+            window: hello.window_bytes,
+        })
+    }
+}
+
+impl From<ToEdge> for v1::SyncResponse {
+    fn from(message: ToEdge) -> Self {
+        let message = match message {
+            ToEdge::Welcome(welcome) => Response::Welcome(welcome.into()),
+            ToEdge::Frame(parts) => {
+                Response::Frame(v1::Frame { sets: parts.into_iter().map(Into::into).collect() })
+            }
+            ToEdge::Heartbeat { prev, progress, head } => Response::Heartbeat(v1::Heartbeat {
+                prev: prev.0,
+                progress: Some(progress.into()),
+                head: head.0,
+            }),
+            ToEdge::Goodbye { reason, retry_after, message } => Response::Goodbye(v1::Goodbye {
+                reason: v1::GoodbyeReason::from(reason).into(),
+                retry_after: to_duration(retry_after),
+                message,
+            }),
+        };
+        Self { message: Some(message) }
+    }
+}
+
+impl TryFrom<v1::SyncResponse> for ToEdge {
+    type Error = ConvertError;
+
+    fn try_from(response: v1::SyncResponse) -> Result<Self, ConvertError> {
+        Ok(match response.message.ok_or(ConvertError::Missing("message"))? {
+            Response::Welcome(welcome) => Self::Welcome(welcome.try_into()?),
+            Response::Frame(frame) => {
+                Self::Frame(frame.sets.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
+            }
+            Response::Heartbeat(heartbeat) => Self::Heartbeat {
+                prev: Offset(heartbeat.prev),
+                progress: heartbeat.progress.ok_or(ConvertError::Missing("progress"))?.try_into()?,
+                head: Offset(heartbeat.head),
+            },
+            Response::Goodbye(goodbye) => Self::Goodbye {
+                reason: goodbye.reason().into(),
+                retry_after: from_duration("retry_after", goodbye.retry_after)?,
+                message: goodbye.message,
+            },
+        })
+    }
+}
+
+impl From<Welcome> for v1::Welcome {
+    fn from(welcome: Welcome) -> Self {
+        let (start, reason) = match welcome.start {
+            Start::Resume => (v1::SessionStart::Resume, String::new()),
+            Start::Rebuild { reason } => (v1::SessionStart::Rebuild, reason),
+        };
+        Self {
+            start: start.into(),
+            head: Some(welcome.head.into()),
+            heartbeat: to_duration(welcome.heartbeat),
+            protocol: welcome.protocol,
+            reason,
+        }
+    }
+}
+
+impl TryFrom<v1::Welcome> for Welcome {
+    type Error = ConvertError;
+
+    fn try_from(welcome: v1::Welcome) -> Result<Self, ConvertError> {
+        let start = match welcome.start() {
+            v1::SessionStart::Resume => Start::Resume,
+            v1::SessionStart::Rebuild => Start::Rebuild { reason: welcome.reason },
+            v1::SessionStart::Unspecified => return Err(ConvertError::Range("start")),
+        };
+        let heartbeat = from_duration("heartbeat", welcome.heartbeat)?;
+        if heartbeat.is_zero() {
+            return Err(ConvertError::Range("heartbeat"));
+        }
+        let head = welcome.head.ok_or(ConvertError::Missing("head"))?.try_into()?;
+        Ok(Self { start, head, heartbeat, protocol: welcome.protocol })
+    }
+}
+
+impl From<SetPart> for v1::CommittedSet {
+    fn from(part: SetPart) -> Self {
+        let SetPart { set, size, from } = part;
+        Self {
+            prev: set.prev.0,
+            first: set.first.0,
+            last: set.last.0,
+            history_hash: Bytes::copy_from_slice(&set.hash.0),
+            size: u32::try_from(size).unwrap_or(u32::MAX),
+            body_from: u32::try_from(from).unwrap_or(u32::MAX),
+            body: set.body,
+        }
+    }
+}
+
+impl TryFrom<v1::CommittedSet> for SetPart {
+    type Error = ConvertError;
+
+    fn try_from(wire: v1::CommittedSet) -> Result<Self, ConvertError> {
+        let usize_of =
+            |field, number| usize::try_from(number).map_err(|_| ConvertError::Range(field));
+        Ok(Self {
+            size: usize_of("size", wire.size)?,
+            from: usize_of("body_from", wire.body_from)?,
+            set: CommittedSet {
+                prev: Offset(wire.prev),
+                first: Offset(wire.first),
+                last: Offset(wire.last),
+                hash: HistoryHash(octets("history_hash", &wire.history_hash)?),
+                body: wire.body,
+            },
+        })
+    }
+}
+
+impl From<GoodbyeReason> for v1::GoodbyeReason {
+    fn from(reason: GoodbyeReason) -> Self {
+        match reason {
+            GoodbyeReason::Draining => Self::Draining,
+            GoodbyeReason::Fenced => Self::Fenced,
+            GoodbyeReason::Refused => Self::Refused,
+            GoodbyeReason::Timeout => Self::Timeout,
+            GoodbyeReason::Busy => Self::Busy,
+        }
+    }
+}
+
+impl From<v1::GoodbyeReason> for GoodbyeReason {
+    fn from(reason: v1::GoodbyeReason) -> Self {
+        match reason {
+            v1::GoodbyeReason::Draining => Self::Draining,
+            v1::GoodbyeReason::Fenced => Self::Fenced,
+            v1::GoodbyeReason::Timeout => Self::Timeout,
+            v1::GoodbyeReason::Busy => Self::Busy,
+            v1::GoodbyeReason::Refused | v1::GoodbyeReason::Unspecified => Self::Refused,
+        }
+    }
+}
