@@ -1,1 +1,174 @@
+//! Receipts and fencing, over a real log.
 
+use edgesync_core::{
+    change::Generation,
+    name::Name,
+    rdata,
+    session::{Filter, InstanceId},
+    stage::RecordData,
+};
+
+use super::*;
+use crate::log::{Action, Caller, Options, Write};
+
+struct Bench {
+    _dir: tempfile::TempDir,
+    log: Log,
+    fleet: Fleet,
+}
+
+/// A fleet over a log with one zone: head 2.
+async fn bench() -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        dir: dir.path().to_owned(),
+        cache_bytes: 8 << 20,
+        recent_bytes: 1 << 20,
+        queue_bytes: 1 << 20,
+    };
+    let log = Log::open(&options).unwrap();
+    let zone = Name::parse_origin("example.com").unwrap();
+    let rtype = edgesync_core::Rtype::SOA;
+    let rdata = rdata::parse(rtype, "ns root 1 2 3 4 5", &zone).unwrap();
+    let soa = RecordData { owner: zone.clone(), rtype, ttl: 60, rdata };
+    let caller = Caller { principal: String::new(), peer: String::new(), method: "test" };
+    let action = Action::CreateZone(vec![soa]);
+    let write =
+        Write { zone, action, caller, idempotency: None, if_zone_version: None, stream: None };
+    assert_eq!(log.commit(write).await.unwrap().generation, Generation(1));
+    Bench { _dir: dir, fleet: Fleet::open(log.clone()).unwrap(), log }
+}
+
+fn hello(edge: &str, instance: u8) -> Hello {
+    Hello {
+        edge: edge.parse().unwrap(),
+        instance: InstanceId([instance; 16]),
+        boot_epoch: 1,
+        position: None,
+        filter: Filter::All,
+        protocol: 1,
+        version: "test".to_owned(),
+        window: 0,
+    }
+}
+
+impl Bench {
+    fn admit(&self, edge: &str, instance: u8) -> Result<Seat, NotAdmitted> {
+        self.fleet.admit(&hello(edge, instance), None, 10)
+    }
+
+    fn ack(&self, seat: &Seat) {
+        let head = *self.log.head().borrow();
+        let ack = Ack { first: Offset(1), last: head.offset, apply: Duration::ZERO };
+        self.fleet.acked(seat, &ack, head, &[Duration::from_millis(2)]);
+    }
+
+    async fn wait(&self, wanted: Wanted) -> Result<Waited, WaitError> {
+        self.fleet.wait(Offset(2), wanted, Duration::from_millis(300)).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_for_what_cannot_come_is_an_error_at_once() {
+    let bench = bench().await;
+    assert_eq!(bench.wait(Wanted::All).await.unwrap_err(), WaitError::NoEdges);
+    bench.admit("a", 1).unwrap();
+    let few = bench.wait(Wanted::Count(2)).await.unwrap_err();
+    assert_eq!(few, WaitError::TooFew { registered: 1, wanted: 2 });
+    let ids = vec!["b".parse().unwrap()];
+    assert_eq!(bench.wait(Wanted::Ids(ids.clone())).await.unwrap_err(), WaitError::Unknown(ids));
+    let beyond = bench.fleet.wait(Offset(3), Wanted::All, Duration::ZERO).await.unwrap_err();
+    assert_eq!(beyond, WaitError::BeyondHead { head: Offset(2) });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receipt_comes_with_the_last_ack_and_names_who_is_missing() {
+    let bench = bench().await;
+    let (a, b) = (bench.admit("a", 1).unwrap(), bench.admit("b", 2).unwrap());
+    bench.ack(&a);
+    let waited = bench.wait(Wanted::All).await.unwrap();
+    assert!(!waited.reached && waited.waited >= Duration::from_millis(300));
+    assert_eq!((waited.have.len(), waited.missing[0].id.as_str()), (1, "b"));
+    assert!(bench.wait(Wanted::Count(1)).await.unwrap().reached);
+    let fleet = bench.fleet.clone();
+    let later = tokio::spawn(async move {
+        fleet.wait(Offset(2), Wanted::All, Duration::from_secs(10)).await.unwrap()
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    bench.ack(&b);
+    let waited = later.await.unwrap();
+    assert!(waited.reached && waited.waited < Duration::from_secs(5), "woken by the ack");
+    bench.fleet.leave(&b);
+    assert!(bench.wait(Wanted::All).await.unwrap().reached, "away, but it has it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_halted_edge_is_named_at_once() {
+    let bench = bench().await;
+    let seat = bench.admit("a", 1).unwrap();
+    bench.fleet.halted(&seat, "offset 1: no such record".to_owned());
+    let waited = bench.fleet.wait(Offset(2), Wanted::All, Duration::from_secs(60)).await.unwrap();
+    assert!(!waited.reached && waited.waited < Duration::from_secs(5));
+    assert_eq!(waited.missing[0].state, EdgeState::Halted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newer_process_wins_once_and_the_zombies_acks_do_not_count() {
+    let bench = bench().await;
+    let old = bench.admit("a", 1).unwrap();
+    let new = bench.admit("a", 2).unwrap();
+    tokio::time::timeout(Duration::from_secs(5), old.fenced.notified()).await.unwrap();
+    bench.ack(&old);
+    assert!(!bench.wait(Wanted::All).await.unwrap().reached, "invariant 13");
+    assert_eq!(bench.admit("a", 1).unwrap_err(), NotAdmitted::Fenced, "while the winner lives");
+    bench.fleet.leave(&old);
+    bench.ack(&new);
+    assert!(bench.wait(Wanted::All).await.unwrap().reached);
+    bench.fleet.leave(&new);
+    assert!(bench.admit("a", 1).is_ok(), "the winner is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_process_takes_its_own_seat_again() {
+    let bench = bench().await;
+    bench.admit("a", 1).unwrap();
+    bench.admit("a", 1).unwrap();
+    assert!(bench.admit("a", 1).is_ok());
+    assert_eq!(bench.fleet.edges()[0].sessions, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_bounded_and_seats_come_free() {
+    let bench = bench().await;
+    let one = bench.fleet.admit(&hello("a", 1), None, 1).unwrap();
+    assert_eq!(bench.fleet.admit(&hello("b", 2), None, 1).unwrap_err(), NotAdmitted::Busy);
+    bench.fleet.leave(&one);
+    bench.fleet.leave(&one);
+    assert!(bench.fleet.admit(&hello("b", 2), None, 1).is_ok());
+    assert_eq!(bench.fleet.admit(&hello("a", 1), None, 1).unwrap_err(), NotAdmitted::Busy);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_is_away_is_remembered_over_a_restart_until_it_is_forgotten() {
+    let bench = bench().await;
+    let seat = bench.admit("a", 1).unwrap();
+    let id = "a".parse().unwrap();
+    assert_eq!(bench.fleet.forget(&id), Err(ForgetError::Connected(id.clone())));
+    bench.fleet.leave(&seat);
+    bench.log.close().await;
+    let restarted = Fleet::open(bench.log.clone()).unwrap();
+    assert_eq!(restarted.edges()[0].id, id);
+    assert_eq!(restarted.edges()[0].state, EdgeState::Disconnected);
+    restarted.forget(&id).unwrap();
+    assert!(restarted.edges().is_empty());
+    assert_eq!(restarted.forget(&id), Err(ForgetError::Unknown(id)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_edge_says_it_has_does_not_count_before_the_log_has_found_it() {
+    let bench = bench().await;
+    let mut stranger = hello("a", 1);
+    stranger.position = Some(*bench.log.head().borrow());
+    bench.fleet.admit(&stranger, None, 10).unwrap();
+    assert!(!bench.wait(Wanted::All).await.unwrap().reached);
+}

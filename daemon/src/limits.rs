@@ -1,0 +1,42 @@
+//! The bounds that are the daemon's own; those that both ends share stand in
+//! `edgesync_core::limits`.
+
+use std::time::Duration;
+
+/// Changes after which a batch is written (rule 17).
+pub const BATCH_CHANGES: usize = edgesync_core::limits::BATCH_RECORDS;
+/// Changes of the largest batch: a set that would go beyond waits for the next batch, and one that
+/// is larger by itself is not written as one batch.
+pub const BATCH_CHANGES_MAX: usize = 2 * BATCH_CHANGES;
+/// Octets of the largest batch, keys and values.
+pub const BATCH_OCTETS: usize = 1024 * 1024;
+/// Octets of a stored value: sled puts larger ones into files that are never synced.
+pub const VALUE_OCTETS: usize = 128 * 1024;
+/// Records that a reader takes in one go, with the writer waiting.
+pub const READ_CHUNK: usize = 512;
+/// How often a reader begins again because the zone has changed, before it makes the writer wait.
+pub const READ_TRIES: u32 = 4;
+/// Garbage records that are purged in one go: a change that comes meanwhile waits for it.
+pub const PURGE_RECORDS: usize = 64;
+/// Changes that one sync is shared by, under backlog (rule 8).
+pub const SYNC_CHANGES: usize = 4_096;
+/// How long changes that are written may wait for the sync that they share, under backlog.
+pub const SYNC_WAIT: Duration = Duration::from_millis(50);
+/// Stores put aside that are kept.
+pub const QUARANTINES_KEPT: usize = 2;
+/// Works that may wait for the apply thread; the octets of their sets are bounded by the window.
+pub const QUEUE_WORKS: usize = 16_384;
+/// Messages to the control plane that may wait for the network.
+pub const OUTGOING_MESSAGES: usize = 4_096;
+/// Messages from the control plane that may wait for the session.
+pub const INCOMING_MESSAGES: usize = 2;
+/// Exports and verifications at one time.
+pub const LONG_READS: usize = 2;
+/// Octets of zone-file text in one message.
+pub const EXPORT_OCTETS: usize = 64 * 1024;
+/// Zones in one message.
+pub const LIST_ZONES: usize = 500;
+/// Least time between two messages of one watch.
+pub const WATCH_PERIOD: Duration = Duration::from_millis(100);
+/// How long the drain at the end may take.
+pub const DRAIN: Duration = Duration::from_secs(15);

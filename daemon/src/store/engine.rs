@@ -1,0 +1,96 @@
+//! Station 6, the engine: the one place that writes to sled and makes it durable. What is written
+//! is one atomic batch; what is durable is what [`Engine::sync`] has come back from (invariant 6).
+
+use std::{
+    fs::{self, File},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+use sled::{Batch, Db};
+
+use super::{StoreError, error::EngineFault};
+
+/// Name of sled's file in its directory.
+const DATABASE_FILE: &str = "db";
+
+/// An open sled, and the means to make it durable.
+#[derive(Debug)]
+pub(super) struct Engine {
+    db: Db,
+    /// A second descriptor of the database file: sled's own flush is no barrier for a power loss.
+    file: File,
+    /// A sync has failed: nothing is known of what came before it, and none is tried again.
+    failed: bool,
+    /// Batches that may still be written before a planted stop.
+    #[cfg(test)]
+    pub writes_left: std::cell::Cell<Option<u32>>,
+}
+
+impl Engine {
+    /// Opens or creates the database in a directory, whose lock the caller has.
+    pub fn open(dir: &Path, cache_octets: u64) -> Result<Self, EngineFault> {
+        let created = !dir.join(DATABASE_FILE).exists();
+        fs::create_dir_all(dir)?;
+        remove_half_written_snapshots(dir)?;
+        let config = sled::Config::new().path(dir).cache_capacity(cache_octets);
+        let config = config.flush_every_ms(None);
+        // A damaged file can make sled panic; that is an answer, not the end of the daemon.
+        let db = catch_unwind(AssertUnwindSafe(|| config.open()));
+        let db = db.map_err(|_| EngineFault::Panic)??;
+        let file = File::open(dir.join(DATABASE_FILE))?;
+        if created {
+            File::open(dir)?.sync_all()?;
+            dir.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())?;
+        }
+        Ok(Self {
+            db,
+            file,
+            failed: false,
+            #[cfg(test)]
+            writes_left: std::cell::Cell::new(None),
+        })
+    }
+
+    /// The database, to read.
+    pub const fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Writes a batch, all or nothing (invariant 5).
+    pub fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        #[cfg(test)]
+        if let Some(left) = self.writes_left.get() {
+            self.writes_left.set(Some(left.checked_sub(1).ok_or(StoreError::Stopped)?));
+        }
+        self.db.apply_batch(batch).map_err(StoreError::Engine)
+    }
+
+    /// Makes all that was written durable. A failure is final: what the kernel said to have lost
+    /// once, it says to have written when asked again.
+    pub fn sync(&mut self) -> Result<(), StoreError> {
+        if self.failed {
+            return Err(StoreError::Failed);
+        }
+        let flushed = self.db.flush().map_err(StoreError::Engine);
+        let synced = flushed.and_then(|_| self.file.sync_data().map_err(StoreError::Sync));
+        self.failed = synced.is_err();
+        synced
+    }
+}
+
+/// A snapshot that sled was killed in the middle of makes it fail for ever; without it all is
+/// there, from the log.
+fn remove_half_written_snapshots(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            tracing::warn!(file = %entry.path().display(), "removed sled's half-written snapshot");
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}

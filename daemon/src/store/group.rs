@@ -1,0 +1,197 @@
+//! Station 6, the group: whole change sets that become one atomic batch, with the states of their
+//! zones and the position after the last of them (invariants 4, 5).
+
+use std::{collections::HashMap, mem};
+
+use edgesync_core::{
+    change::{Change, ChangeSet, Generation},
+    fold::{self, FoldError, ZoneStates},
+    key,
+    limits::CHANGE_OVERHEAD_OCTETS,
+    name::Name,
+    position::Position,
+};
+use sled::Batch;
+
+use super::{
+    ApplyError, StoreError,
+    engine::Engine,
+    layout::{self, StoredPosition},
+    overlay::{Overlay, Writes},
+    view::{Gate, View, Zone},
+};
+use crate::limits::{BATCH_CHANGES, BATCH_CHANGES_MAX, BATCH_OCTETS};
+
+/// What change sets do beside the records.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// What is to be said of the zones that were touched.
+    pub zones: HashMap<Name, ZoneStates>,
+    /// Generations that nobody reads any more.
+    pub garbage: Vec<Generation>,
+    /// The position after them.
+    pub position: Option<Position>,
+}
+
+impl Effects {
+    /// Puts them into a batch.
+    pub fn write_to(&self, batch: &mut Batch, filter: [u8; 32]) {
+        for (origin, states) in &self.zones {
+            let key = layout::under(layout::ZONE, &key::zone_key(origin));
+            if states.is_empty() {
+                batch.remove(key);
+            } else {
+                batch.insert(key, key::zone_value(origin, states));
+            }
+        }
+        for generation in &self.garbage {
+            let key = layout::under(layout::GARBAGE, &key::generation_prefix(*generation));
+            batch.insert(key, &[]);
+        }
+        if let Some(position) = self.position {
+            batch.insert(layout::POSITION_KEY, StoredPosition { position, filter }.encode());
+        }
+    }
+
+    /// Lets readers see them.
+    pub fn show(&self, view: &mut View) {
+        for (origin, states) in &self.zones {
+            view.set(Zone { origin: origin.clone(), states: *states });
+        }
+        view.position = self.position.or(view.position);
+    }
+
+    /// Folds a set; on an error nothing of it is in these effects, but `records` has to go.
+    pub fn fold<R: fold::Records<Error = StoreError>>(
+        &mut self,
+        set: &ChangeSet,
+        before: ZoneStates,
+        records: &mut R,
+    ) -> Result<(), ApplyError> {
+        let mut after = before;
+        let gone = fold::fold(set, &mut after, records).map_err(refusal)?;
+        self.zones.insert(set.zone.clone(), after);
+        let unnamed = before.visible.iter().chain(&before.hidden).map(|state| state.generation);
+        let unnamed = unnamed.filter(|generation| after.of(*generation).is_none());
+        for generation in unnamed.chain(gone) {
+            if !self.garbage.contains(&generation) {
+                self.garbage.push(generation);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a set is not applied, from what the core says.
+fn refusal(error: FoldError<StoreError>) -> ApplyError {
+    match error {
+        FoldError::Store(StoreError::TooLarge(octets)) => ApplyError::TooLarge(octets),
+        FoldError::Store(error) => ApplyError::Store(error),
+        FoldError::Diverged { offset, zone, what } => ApplyError::Diverged { offset, zone, what },
+    }
+}
+
+/// Change sets that wait to be written together.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    sets: Vec<ChangeSet>,
+    positions: Vec<Position>,
+    changes: usize,
+    writes: Writes,
+    effects: Effects,
+}
+
+impl Group {
+    /// True if there is nothing to be written.
+    pub const fn is_empty(&self) -> bool {
+        self.effects.position.is_none()
+    }
+
+    /// True if the group is to be written before anything else comes.
+    pub fn is_full(&self) -> bool {
+        self.changes >= BATCH_CHANGES || self.writes.octets() >= BATCH_OCTETS
+    }
+
+    /// True if a set still fits.
+    pub fn has_room_for(&self, set: &ChangeSet, octets: usize) -> bool {
+        self.is_empty()
+            || self.changes + set.changes.len() <= BATCH_CHANGES_MAX
+                && self.writes.octets() + octets <= BATCH_OCTETS
+    }
+
+    /// Adds a set. If it does not fit the store the group is as it was before.
+    pub fn add(
+        &mut self,
+        set: ChangeSet,
+        position: Position,
+        engine: &Engine,
+        gate: &Gate,
+    ) -> Result<(), ApplyError> {
+        let added = self.fold(&set, position, engine, gate);
+        if added.is_ok() {
+            self.changes += set.changes.len();
+            self.sets.push(set);
+            self.positions.push(position);
+        } else {
+            self.fold_again(engine, gate)?;
+        }
+        added
+    }
+
+    /// Moves the position on without a set.
+    pub const fn pass(&mut self, position: Position) {
+        self.effects.position = Some(position);
+    }
+
+    fn fold(
+        &mut self,
+        set: &ChangeSet,
+        position: Position,
+        engine: &Engine,
+        gate: &Gate,
+    ) -> Result<(), ApplyError> {
+        let touched = self.effects.zones.get(&set.zone).copied();
+        let before = touched.unwrap_or_else(|| gate.read().states(&set.zone));
+        let mut records = Overlay { engine, writes: &mut self.writes };
+        self.effects.fold(set, before, &mut records)?;
+        self.effects.position = Some(position);
+        Ok(())
+    }
+
+    /// Makes the writes anew, after a set that left some of its own among them.
+    fn fold_again(&mut self, engine: &Engine, gate: &Gate) -> Result<(), ApplyError> {
+        self.writes.clear();
+        let passed = self.effects.position;
+        self.effects = Effects::default();
+        let (sets, positions) = (mem::take(&mut self.sets), mem::take(&mut self.positions));
+        for (set, position) in sets.iter().zip(&positions) {
+            self.fold(set, *position, engine, gate)?;
+        }
+        (self.sets, self.positions, self.effects.position) = (sets, positions, passed);
+        Ok(())
+    }
+
+    /// Everything as one batch; the group is empty afterwards.
+    pub fn take(&mut self, filter: [u8; 32]) -> (Batch, Effects) {
+        let mut batch = Batch::default();
+        self.writes.move_to(&mut batch);
+        let effects = mem::take(&mut self.effects);
+        effects.write_to(&mut batch, filter);
+        self.sets.clear();
+        self.positions.clear();
+        self.changes = 0;
+        (batch, effects)
+    }
+}
+
+/// About how many octets a set writes.
+pub(super) fn octets(set: &ChangeSet) -> usize {
+    let of_change = |change: &Change| match change {
+        Change::RecordCreate { owner, rdata, .. } | Change::RecordEdit { owner, rdata, .. } => {
+            owner.wire().len() + rdata.len()
+        }
+        Change::RecordDelete { owner, .. } => owner.wire().len(),
+        _ => 0,
+    };
+    set.changes.iter().map(|change| CHANGE_OVERHEAD_OCTETS + of_change(change)).sum()
+}

@@ -1,0 +1,123 @@
+//! Station 6, a large set that nobody sees: it adds records to a generation that is not visible, so
+//! they are written as they come, and the last batch makes them count. A mark says meanwhile what
+//! has to go if that batch never comes (rules 7, 17).
+
+use edgesync_core::{
+    change::{Change, ChangeSet, Generation},
+    fold::{Records, ZoneStates},
+    key,
+};
+use sled::{Batch, IVec};
+
+use super::{
+    StoreError,
+    engine::Engine,
+    layout::{self, Writing},
+    overlay::{Overlay, Writes},
+};
+use crate::limits::{BATCH_CHANGES, BATCH_OCTETS};
+
+/// True if a set can be written before it counts: its generation is not visible, and it edits and
+/// deletes only what it has created itself, so that writing it again has the same effect.
+pub(super) fn is_unseen(set: &ChangeSet, states: &ZoneStates) -> bool {
+    let visible = states.visible.is_some_and(|visible| visible.generation == set.generation);
+    let own = |change: &Change| match change {
+        Change::RecordEdit { id, .. } | Change::RecordDelete { id, .. } => id.0 >= set.first.0,
+        _ => true,
+    };
+    !visible && set.changes.iter().all(own)
+}
+
+/// The records of a store, written in batches of a bounded size as they come.
+#[derive(Debug)]
+pub(super) struct Chunks<'a> {
+    engine: &'a Engine,
+    writes: Writes,
+    mark: Option<Writing>,
+}
+
+impl<'a> Chunks<'a> {
+    /// For the records of a set.
+    pub fn of(set: &ChangeSet, engine: &'a Engine) -> Self {
+        let mark = Some(Writing { generation: set.generation, first: set.first });
+        Self { engine, writes: Writes::default(), mark }
+    }
+
+    /// What is left for the last batch, which also takes the mark away.
+    pub fn finish(mut self) -> Batch {
+        let mut batch = Batch::default();
+        self.writes.move_to(&mut batch);
+        batch.remove(layout::WRITING_KEY);
+        batch
+    }
+
+    fn write_if_full(&mut self) -> Result<(), StoreError> {
+        if self.writes.len() < BATCH_CHANGES && self.writes.octets() < BATCH_OCTETS {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        self.writes.move_to(&mut batch);
+        if let Some(mark) = self.mark.take() {
+            batch.insert(layout::WRITING_KEY, mark.encode());
+        }
+        self.engine.write(batch)
+    }
+}
+
+impl Records for Chunks<'_> {
+    type Error = StoreError;
+    type Value = IVec;
+
+    fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+        self.writes.get(self.engine, key)
+    }
+
+    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
+        Overlay { engine: self.engine, writes: &mut self.writes }.put(key, value)?;
+        self.write_if_full()
+    }
+
+    fn remove(&mut self, key: Vec<u8>) -> Result<(), StoreError> {
+        Overlay { engine: self.engine, writes: &mut self.writes }.remove(key)?;
+        self.write_if_full()
+    }
+}
+
+/// Takes back what a large set has written, if one was not finished.
+pub(super) fn take_back(engine: &Engine) -> Result<(), StoreError> {
+    let mark = engine.db().get(layout::WRITING_KEY).map_err(StoreError::Engine)?;
+    let Some(mark) = mark else { return Ok(()) };
+    let mark = Writing::decode(&mark).ok_or(StoreError::Malformed("the mark of a large set"))?;
+    tracing::info!(first = mark.first.0, "taking back a change set that was not finished");
+    let new = |key: &[u8]| layout::id_of(key).is_none_or(|id| id >= mark.first.0);
+    while remove_some(engine, mark.generation, BATCH_CHANGES, new)? {}
+    let mut batch = Batch::default();
+    batch.remove(layout::WRITING_KEY);
+    engine.write(batch)
+}
+
+/// Removes some records of a generation. False if there was none left.
+pub(super) fn remove_some(
+    engine: &Engine,
+    generation: Generation,
+    most: usize,
+    which: impl Fn(&[u8]) -> bool,
+) -> Result<bool, StoreError> {
+    let prefix = layout::under(layout::RECORD, &key::generation_prefix(generation));
+    let mut batch = Batch::default();
+    let mut removed = 0;
+    for found in engine.db().scan_prefix(prefix).keys() {
+        let key = found.map_err(StoreError::Engine)?;
+        if which(&key) {
+            batch.remove(key);
+            removed += 1;
+        }
+        if removed == most {
+            break;
+        }
+    }
+    if removed > 0 {
+        engine.write(batch)?;
+    }
+    Ok(removed > 0)
+}

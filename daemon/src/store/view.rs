@@ -1,0 +1,98 @@
+//! Station 6, the view: what readers see, behind one gate. The writer holds the gate while a batch
+//! goes in, a reader while it reads a piece: so nobody sees a part of a change set (invariant 4).
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use edgesync_core::{fold::ZoneStates, key, name::Name, position::Position};
+use sled::{Db, IVec};
+
+use super::StoreError;
+
+/// Writes of a large set that are published and not yet folded into the records, by key.
+pub(super) type Staged = BTreeMap<IVec, Option<IVec>>;
+
+/// A zone, as the store says.
+#[derive(Debug, Clone)]
+pub(super) struct Zone {
+    /// Its origin.
+    pub origin: Name,
+    /// Its generations.
+    pub states: ZoneStates,
+}
+
+/// How much a store serves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Number of visible zones.
+    pub zones: u64,
+    /// Number of records in them.
+    pub records: u64,
+}
+
+/// What readers see.
+#[derive(Debug, Default)]
+pub(super) struct View {
+    /// The database; none while the store is put aside.
+    pub db: Option<Db>,
+    /// What is applied.
+    pub position: Option<Position>,
+    /// All zones, by [`key::zone_key`].
+    pub zones: BTreeMap<Vec<u8>, Zone>,
+    /// How much is visible.
+    pub totals: Totals,
+    /// What lies over the records in the database.
+    pub staged: Option<Arc<Staged>>,
+}
+
+impl View {
+    /// The states of a zone; both none if it is not there.
+    pub fn states(&self, origin: &Name) -> ZoneStates {
+        let zone = self.zones.get(&key::zone_key(origin));
+        zone.map(|zone| zone.states).unwrap_or_default()
+    }
+
+    /// Sets what is said of a zone.
+    pub fn set(&mut self, zone: Zone) {
+        let key = key::zone_key(&zone.origin);
+        let after = zone.states.visible;
+        let old = if zone.states.is_empty() {
+            self.zones.remove(&key)
+        } else {
+            self.zones.insert(key, zone)
+        };
+        let totals = &mut self.totals;
+        if let Some(before) = old.and_then(|zone| zone.states.visible) {
+            totals.zones = totals.zones.saturating_sub(1);
+            totals.records = totals.records.saturating_sub(before.records);
+        }
+        if let Some(after) = after {
+            totals.zones = totals.zones.saturating_add(1);
+            totals.records = totals.records.saturating_add(after.records);
+        }
+    }
+
+    /// The database.
+    pub fn db(&self) -> Result<&Db, StoreError> {
+        self.db.as_ref().ok_or(StoreError::Closed)
+    }
+}
+
+/// The view and its gate.
+#[derive(Debug, Default)]
+pub(super) struct Gate(RwLock<View>);
+
+impl Gate {
+    /// To read. Who panicked with the gate in hand has left the view as it was: the database is
+    /// written first, and what follows is assignments.
+    pub fn read(&self) -> RwLockReadGuard<'_, View> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// To write, when no reader reads.
+    pub fn write(&self) -> RwLockWriteGuard<'_, View> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

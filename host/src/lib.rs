@@ -1,0 +1,16 @@
+//! What Edgesync's programs need from the host they run on, so that each of them does it alike:
+//! configuration, the lock of a data directory, signals, systemd, logs, metrics and their page.
+//!
+//! Nothing here knows of records, logs or sessions.
+
+pub mod config;
+pub mod exit;
+pub mod listen;
+pub mod lock;
+pub mod logging;
+pub mod metrics;
+pub mod page;
+mod process;
+pub mod signals;
+pub mod systemd;
+pub mod units;

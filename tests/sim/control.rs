@@ -1,0 +1,153 @@
+//! The control plane's side: the real sender in a small shell over the model log.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use edgesync_core::{
+    position::{Offset, Position},
+    session::{Sender, SenderConfig, SenderInput, SenderOutput, ToControl},
+};
+use edgesync_proto::v1::{
+    self,
+    sync_service_server::{SyncService, SyncServiceServer},
+};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::{Stream, StreamExt, wrappers::UnboundedReceiverStream};
+use tonic::{Request, Response, Status, Streaming, transport::Server};
+use turmoil::net::TcpListener;
+
+use crate::{
+    model::SimLog,
+    wire::{Connection, PORT},
+};
+
+type SharedLog = Arc<Mutex<SimLog>>;
+
+/// Runs the control plane, and writes until the storm is over.
+pub async fn serve(log: SharedLog, storm: Duration) -> turmoil::Result {
+    let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
+    let (head, heads) = watch::channel(log.lock().unwrap().head());
+    let api = Api { log: Arc::clone(&log), head: heads };
+    tokio::spawn(async move {
+        for n in 0u64.. {
+            if turmoil::sim_elapsed().is_none_or(|elapsed| elapsed >= storm) {
+                // The sender is kept: a closed head would end the sessions.
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(Duration::from_millis(37)).await;
+            let large = n % 150 == 149;
+            let octets = if large { 600_000 } else { 200 };
+            let mut log = log.lock().unwrap();
+            log.append(n % 4 + 1, octets);
+            head.send_replace(log.head());
+        }
+    });
+    let incoming = async_stream(listener);
+    Server::builder()
+        .add_service(SyncServiceServer::new(api))
+        .serve_with_incoming(incoming)
+        .await?;
+    Ok(())
+}
+
+fn async_stream(
+    listener: TcpListener,
+) -> Pin<Box<dyn Stream<Item = std::io::Result<Connection>> + Send>> {
+    let (sender, connections) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            if sender.send(Ok(Connection(stream))).is_err() {
+                break;
+            }
+        }
+    });
+    Box::pin(UnboundedReceiverStream::new(connections))
+}
+
+struct Api {
+    log: SharedLog,
+    head: watch::Receiver<Position>,
+}
+
+type Outbound = mpsc::UnboundedSender<Result<v1::SyncResponse, Status>>;
+
+#[tonic::async_trait]
+impl SyncService for Api {
+    type SyncStream = UnboundedReceiverStream<Result<v1::SyncResponse, Status>>;
+
+    async fn sync(
+        &self,
+        request: Request<Streaming<v1::SyncRequest>>,
+    ) -> Result<Response<Self::SyncStream>, Status> {
+        let (outbound, responses) = mpsc::unbounded_channel();
+        tokio::spawn(session(
+            Arc::clone(&self.log),
+            self.head.clone(),
+            request.into_inner(),
+            outbound,
+        ));
+        Ok(Response::new(UnboundedReceiverStream::new(responses)))
+    }
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+async fn session(
+    log: SharedLog,
+    mut head: watch::Receiver<Position>,
+    mut inbound: Streaming<v1::SyncRequest>,
+    outbound: Outbound,
+) {
+    let config = SenderConfig { heartbeat: Duration::from_secs(1) };
+    let first = *head.borrow();
+    let mut sender = Sender::new(config, first, now());
+    loop {
+        let Some(due) = sender.poll_timeout() else { return };
+        tokio::select! {
+            message = inbound.next() => {
+                let Some(Ok(message)) = message else { return };
+                let Ok(message) = ToControl::try_from(message) else { return };
+                sender.handle(input(&log, message), now());
+            }
+            moved = head.changed() => {
+                if moved.is_err() {
+                    return;
+                }
+                let head = *head.borrow_and_update();
+                sender.handle(SenderInput::Head(head), now());
+            }
+            () = tokio::time::sleep_until(due.into()) => sender.handle_timeout(now()),
+        }
+        while let Some(output) = sender.poll() {
+            match output {
+                SenderOutput::Send(message) => drop(outbound.send(Ok(message.into()))),
+                SenderOutput::Fetch { after, octets } => {
+                    let (sets, read_to) = log.lock().unwrap().fetch(after, octets);
+                    sender.handle(SenderInput::Fetched { sets, read_to }, now());
+                }
+                SenderOutput::Acked { durable, .. } => {
+                    let ours = log.lock().unwrap().hash_at(durable.offset);
+                    assert_eq!(ours, Some(durable.hash), "an ack is for a position of this log");
+                }
+                SenderOutput::Nacked { reason, .. } => panic!("no set is poison here: {reason}"),
+                SenderOutput::Close => return,
+            }
+        }
+    }
+}
+
+fn input(log: &SharedLog, message: ToControl) -> SenderInput {
+    let log = log.lock().unwrap();
+    match message {
+        ToControl::Hello(hello) => {
+            let offset = hello.position.map_or(Offset::ZERO, |position| position.offset);
+            SenderInput::Hello { hello, ours: log.hash_at(offset), head: log.head() }
+        }
+        other => SenderInput::Message(other),
+    }
+}
