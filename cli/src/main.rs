@@ -1,1 +1,58 @@
-fn main() {}
+//! `edgesync`, the operator's command. It knows no rules: it turns words into calls and answers
+//! into tables or JSON. One file a group of commands; each of them begins with its arguments.
+
+mod apply;
+mod args;
+mod connect;
+mod edge;
+mod failure;
+mod fleet;
+mod format;
+mod log;
+mod output;
+mod progress;
+mod record;
+mod wait;
+mod zone;
+
+#[cfg(test)]
+mod testing;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::runtime::Builder;
+
+use crate::{
+    args::{Cli, Command},
+    failure::{Failure, Outcome},
+    output::Printer,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failure::exit(Err(Failure::Runtime(error))),
+    };
+    let result = runtime.block_on(run(cli));
+    // A thread that still reads stdin must not keep the command from its end.
+    runtime.shutdown_background();
+    failure::exit(result)
+}
+
+async fn run(cli: Cli) -> Result<Outcome, Failure> {
+    let Cli { control, output, command } = cli;
+    let mut printer = Printer::stdout(output);
+    let outcome = match command {
+        Command::Edge(edge) => edge::run(edge, &mut printer).await?,
+        Command::Zone { command } => zone::run(command, &control, &mut printer).await?,
+        Command::Record { command } => record::run(command, &control, &mut printer).await?,
+        Command::Apply(apply) => apply::run(apply, &control, &mut printer).await?,
+        Command::Fleet(fleet) => fleet::run(fleet, &control, &mut printer).await?,
+        Command::Wait(wait) => wait::run(wait, &control, &mut printer).await?,
+        Command::Log(log) => log::run(log, &control, &mut printer).await?,
+    };
+    printer.flush()?;
+    Ok(outcome)
+}

@@ -1,1 +1,5 @@
-//! The edge daemon of Edgesync
+//! The edge daemon of Edgesync.
+
+pub mod limits;
+pub mod metrics;
+pub mod store;

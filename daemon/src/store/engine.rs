@@ -4,7 +4,6 @@
 use std::{
     fs::{self, File},
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
 
@@ -36,9 +35,7 @@ impl Engine {
         remove_half_written_snapshots(dir)?;
         let config = sled::Config::new().path(dir).cache_capacity(cache_octets);
         let config = config.flush_every_ms(None);
-        // A damaged file can make sled panic; that is an answer, not the end of the daemon.
-        let db = catch_unwind(AssertUnwindSafe(|| config.open()));
-        let db = db.map_err(|_| EngineFault::Panic)??;
+        let db = config.open()?;
         let file = File::open(dir.join(DATABASE_FILE))?;
         if created {
             File::open(dir)?.sync_all()?;

@@ -31,6 +31,9 @@ pub enum StoreError {
     /// A value is larger than the engine takes safely.
     #[error("a value of {0} octets is more than the store takes")]
     TooLarge(usize),
+    /// A new store cannot be used either.
+    #[error("a new store cannot be used either: {0}")]
+    Unusable(String),
     /// A planted stop.
     #[cfg(test)]
     #[error("stopped by the test")]
@@ -187,8 +190,6 @@ pub(super) enum EngineFault {
     Io(io::Error),
     /// In the database.
     Sled(sled::Error),
-    /// sled panicked.
-    Panic,
 }
 
 impl From<io::Error> for EngineFault {

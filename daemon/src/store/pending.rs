@@ -8,7 +8,7 @@ use super::{
     StoreError,
     engine::Engine,
     layout,
-    view::{Staged, Gate},
+    view::{Gate, Staged},
 };
 use crate::limits::{BATCH_CHANGES, BATCH_OCTETS};
 
@@ -26,7 +26,7 @@ pub(super) fn stage(engine: &Engine, staged: &Staged) -> Result<(), StoreError> 
             (entries, octets) = (0, 0);
         }
     }
-    engine.write(batch)
+    if entries > 0 { engine.write(batch) } else { Ok(()) }
 }
 
 /// Folds what is published into the records. To do so twice, or half and then again, is the same.

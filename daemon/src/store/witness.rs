@@ -62,7 +62,8 @@ impl Witness {
         if let Some(Mark { log, offset, records }) = self.mark {
             text += &format!("log {log}\noffset {offset}\nrecords {records}\n");
         }
-        text + &format!("check {}\n", blake3::hash(text.as_bytes()))
+        let check = blake3::hash(text.as_bytes());
+        text + &format!("check {check}\n")
     }
 
     fn parse(text: &str) -> Option<Self> {

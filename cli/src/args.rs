@@ -1,0 +1,113 @@
+//! The command line as a whole. The arguments of each group of commands stand in its own file.
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    apply::ApplyArgs, edge::EdgeArgs, fleet::FleetArgs, log::LogArgs, output::Format,
+    record::RecordCommand, wait::WaitArgs, zone::ZoneCommand,
+};
+
+/// What follows the options in `edgesync --help`.
+const AFTER_HELP: &str = "\
+Examples:
+  edgesync zone create example.com --ns ns1.example.com.
+  edgesync zone import example.com.zone --origin example.com
+  edgesync record create example.com www AAAA 300 2001:db8::1
+  edgesync wait --edges all --timeout 10s
+  edgesync fleet --watch
+  edgesync --output json record list example.com --type MX
+
+Exit codes:
+  0  done
+  1  refused, or failed
+  2  wrong use of the command
+  3  `wait` timed out
+  4  `edge verify` found a difference
+  5  cannot reach the server";
+
+/// Changes DNS records and asks whether every edge has them.
+#[derive(Debug, Parser)]
+#[command(name = "edgesync", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct Cli {
+    /// URL of the control plane.
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "EDGESYNC_CONTROL",
+        default_value = "http://127.0.0.1:7353"
+    )]
+    pub control: String,
+
+    /// Form of what is printed: tables for people, or JSON for programs (one value; one object a
+    /// line where a command lists or follows).
+    #[arg(long, global = true, value_enum, value_name = "FORM", default_value_t = Format::Table)]
+    pub output: Format,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Create, list, delete, export and import zones.
+    Zone {
+        /// What to do with zones.
+        #[command(subcommand)]
+        command: ZoneCommand,
+    },
+    /// Create, edit, delete and read records.
+    Record {
+        /// What to do with records.
+        #[command(subcommand)]
+        command: RecordCommand,
+    },
+    /// Apply a file of changes: each `; serial` block is one change set, committed whole, in order.
+    Apply(ApplyArgs),
+    /// Show the edges: what each has, how far it is behind, how fast changes reach it.
+    Fleet(FleetArgs),
+    /// Wait until an offset is durable on the edges; exit code 3 if it is not in time.
+    Wait(WaitArgs),
+    /// Show who changed what, oldest first.
+    Log(LogArgs),
+    /// Ask the edge daemon on this host, through its socket.
+    Edge(EdgeArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_exit_code_is_in_the_help() {
+        for code in ["0  ", "1  ", "2  ", "3  ", "4  ", "5  "] {
+            assert!(AFTER_HELP.contains(&format!("\n  {code}")), "{code}");
+        }
+    }
+
+    #[test]
+    fn global_options_may_follow_the_command() {
+        let words = ["edgesync", "fleet", "--watch", "--output", "json", "--control", "http://c:1"];
+        let cli = Cli::try_parse_from(words).unwrap();
+        assert_eq!((cli.output, cli.control.as_str()), (Format::Json, "http://c:1"));
+    }
+
+    #[test]
+    fn options_after_rdata_are_no_rdata() {
+        let words = ["edgesync", "record", "create", "z", "n", "TXT", "60", "a", "b"];
+        let cli = Cli::try_parse_from(words.into_iter().chain(["--idempotency-key", "k"])).unwrap();
+        let Command::Record { command: RecordCommand::Create(create) } = cli.command else {
+            panic!("another command");
+        };
+        assert_eq!((create.rdata.join(" ").as_str(), create.key.as_str()), ("a b", "k"));
+    }
+}

@@ -1,0 +1,185 @@
+//! Connections: to the control plane by HTTP/2 over TCP, and to an edge daemon's unix socket.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use edgesync_proto::v1::{
+    edge_service_client::EdgeServiceClient, fleet_service_client::FleetServiceClient,
+    record_service_client::RecordServiceClient, zone_service_client::ZoneServiceClient,
+};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint, Error, Uri},
+};
+
+use crate::failure::{Failure, deepest};
+
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How often a silent server is asked whether it is there, and how long it has for the answer.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// Octets that a server may send ahead.
+const WINDOW_OCTETS: u32 = 4 * 1024 * 1024;
+/// Octets of the largest message taken.
+const MESSAGE_OCTETS: usize = 8 * 1024 * 1024;
+
+/// A server that is connected.
+#[derive(Debug, Clone)]
+pub struct Server {
+    channel: Channel,
+    name: String,
+}
+
+impl Server {
+    /// Connects to a control plane, given as `http://HOST:PORT`.
+    ///
+    /// # Errors
+    /// If the URL is none, or nobody answers.
+    pub async fn control(url: &str) -> Result<Self, Failure> {
+        let uri = uri(url).map_err(Failure::Usage)?;
+        let connected = endpoint(uri.clone()).connect().await;
+        let channel = connected.map_err(|error| Failure::Unreachable {
+            server: uri.to_string().trim_end_matches('/').to_owned(),
+            reason: reason(&error),
+            way_out: "is edgesync-control running? set --control or EDGESYNC_CONTROL".to_owned(),
+        })?;
+        Ok(Self { channel, name: format!("edgesync-control at {url}") })
+    }
+
+    /// Connects to an edge daemon's socket.
+    ///
+    /// # Errors
+    /// If nobody answers.
+    pub async fn edge(socket: &Path) -> Result<Self, Failure> {
+        let path: PathBuf = socket.to_owned();
+        let connector = tower::service_fn(move |_: Uri| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        // The name goes nowhere: it only gives requests an authority.
+        let endpoint = endpoint(Uri::from_static("http://edgesyncd"));
+        let connected = endpoint.connect_with_connector(connector).await;
+        let channel = connected.map_err(|error| Failure::Unreachable {
+            server: socket.display().to_string(),
+            reason: reason(&error),
+            way_out: "is edgesyncd running? set --socket".to_owned(),
+        })?;
+        Ok(Self { channel, name: format!("edgesyncd at {}", socket.display()) })
+    }
+
+    /// Calls about records.
+    #[must_use]
+    pub fn records(&self) -> RecordServiceClient<Channel> {
+        RecordServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_OCTETS)
+    }
+
+    /// Calls about zones.
+    #[must_use]
+    pub fn zones(&self) -> ZoneServiceClient<Channel> {
+        ZoneServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_OCTETS)
+    }
+
+    /// Calls about the fleet.
+    #[must_use]
+    pub fn fleet(&self) -> FleetServiceClient<Channel> {
+        FleetServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_OCTETS)
+    }
+
+    /// Calls to an edge daemon.
+    #[must_use]
+    pub fn edge_calls(&self) -> EdgeServiceClient<Channel> {
+        EdgeServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_OCTETS)
+    }
+
+    /// What a failed call means; for `map_err`.
+    #[must_use]
+    pub fn failure(&self) -> impl Fn(Status) -> Failure {
+        |status| Failure::from_status(&status, &self.name)
+    }
+
+    /// The server as errors name it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+fn endpoint(uri: Uri) -> Endpoint {
+    Endpoint::from(uri)
+        .connect_timeout(CONNECT)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .initial_stream_window_size(WINDOW_OCTETS)
+        .initial_connection_window_size(WINDOW_OCTETS)
+}
+
+/// Why a connection did not come about.
+fn reason(error: &Error) -> String {
+    match deepest(error) {
+        text if text.contains("deadline has elapsed") || text.contains("timed out") => {
+            format!("no answer within {} s", CONNECT.as_secs())
+        }
+        text => text,
+    }
+}
+
+/// Reads a URL. `http://` may be left out.
+fn uri(text: &str) -> Result<Uri, String> {
+    let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let wrong = |reason: &str| format!("`{text}` {reason}; give http://HOST:PORT with --control");
+    let uri: Uri = whole.parse().map_err(|_| wrong("is no URL"))?;
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some("https") => return Err(wrong("asks for TLS, which is not there yet")),
+        _ => return Err(wrong("is no http URL")),
+    }
+    if uri.port_u16().is_none() {
+        return Err(wrong("has no port"));
+    }
+    if uri.path() != "/" || uri.query().is_some() {
+        return Err(wrong("has a path"));
+    }
+    Ok(uri)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_host_and_port() {
+        for good in ["http://127.0.0.1:7353", "http://[::1]:7353/", "control.example:1"] {
+            assert!(uri(good).is_ok(), "{good}");
+        }
+        for bad in ["", "http://", "https://c:1", "unix:///x", "http://c", "http://c:1/v1", "a b"] {
+            let refused = uri(bad).unwrap_err();
+            assert!(refused.contains("--control"), "{bad}: {refused}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_does_not_answer_is_named_with_the_way_out() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let failure = Server::control(&format!("http://{address}")).await.unwrap_err();
+        assert_eq!(failure.code(), 5);
+        assert_eq!(
+            failure.to_string(),
+            format!(
+                "cannot connect to http://{address}: connection refused; is edgesync-control \
+                 running? set --control or EDGESYNC_CONTROL"
+            )
+        );
+        let failure = Server::edge(Path::new("/nowhere/edgesyncd.sock")).await.unwrap_err();
+        assert_eq!(
+            failure.to_string(),
+            "cannot connect to /nowhere/edgesyncd.sock: no such socket; is edgesyncd running? set \
+             --socket"
+        );
+    }
+}

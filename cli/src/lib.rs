@@ -1,1 +1,0 @@
-//! The command of Edgesync's operators, and its demo

@@ -1,0 +1,313 @@
+//! Station 6, the store: takes change sets in order, writes records and position in one batch, then
+//! makes them durable. Change sets come from the apply thread, which alone has the [`Store`]; what
+//! is stored goes out to whoever has a [`Reader`]. Nothing outside this folder names sled.
+
+mod engine;
+mod error;
+mod group;
+mod layout;
+mod open;
+mod overlay;
+mod pending;
+mod quarantine;
+mod read;
+#[cfg(test)]
+mod tests;
+mod unseen;
+mod verify;
+mod view;
+mod witness;
+
+use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Instant};
+
+use edgesync_core::{
+    change::{ChangeSet, Generation},
+    fold::ZoneStates,
+    position::Position,
+    session::Filter,
+};
+pub use error::{ApplyError, Distrust, OpenError, StoreError};
+pub use read::{EdgeZone, Export, Found, Reader};
+use sled::Batch;
+pub use verify::{Mismatch, Verified};
+pub use view::Totals;
+
+use self::{
+    engine::Engine,
+    group::{Effects, Group},
+    open::Paths,
+    overlay::{Overlay, Writes},
+    view::Gate,
+    witness::{Mark, Witness},
+};
+use crate::{
+    limits::{BATCH_CHANGES_MAX, BATCH_OCTETS, PURGE_RECORDS},
+    metrics::StoreMetrics,
+};
+
+/// What a store is opened with.
+#[derive(Debug, Clone)]
+pub struct StoreConfig {
+    /// The data directory; the caller has its lock.
+    pub data_dir: PathBuf,
+    /// Octets of sled's cache.
+    pub cache_octets: u64,
+    /// Which zones the store is for.
+    pub filter: Filter,
+}
+
+/// The store of an edge. Who has it is the only writer.
+#[derive(Debug)]
+pub struct Store {
+    config: StoreConfig,
+    paths: Paths,
+    filter: [u8; 32],
+    engine: Engine,
+    gate: Arc<Gate>,
+    group: Group,
+    garbage: VecDeque<Generation>,
+    folding: bool,
+    durable: Option<Position>,
+    epoch: u64,
+    distrusted: Option<Distrust>,
+    metrics: StoreMetrics,
+}
+
+impl Store {
+    /// Opens the store in a data directory, or creates it. One that cannot be trusted is put aside,
+    /// and an empty one takes its place: see [`Store::distrusted`].
+    ///
+    /// # Errors
+    /// If it cannot be used at all, or another version wrote it; it is then left as it is.
+    pub fn open(config: StoreConfig) -> Result<Self, OpenError> {
+        open::open(config, Arc::default())
+    }
+
+    /// Records what writes and syncs take.
+    pub fn set_metrics(&mut self, metrics: StoreMetrics) {
+        self.metrics = metrics;
+    }
+
+    /// Why the store found was put aside, if it was.
+    #[must_use]
+    pub const fn distrusted(&self) -> Option<&Distrust> {
+        self.distrusted.as_ref()
+    }
+
+    /// How often stores have been opened in this directory.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// What is durable; none for an empty store.
+    #[must_use]
+    pub const fn durable(&self) -> Option<Position> {
+        self.durable
+    }
+
+    /// Reads what is applied.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::of(Arc::clone(&self.gate))
+    }
+
+    /// Applies the next change set, whose last offset is that of `position`; readers see it with
+    /// the group's batch, at the latest at the next [`Store::commit`].
+    ///
+    /// # Errors
+    /// If it does not fit the store: nothing of it is then written, and all before it stays. Or if
+    /// the store fails: nothing more may then be written.
+    pub fn apply(&mut self, set: ChangeSet, position: Position) -> Result<(), ApplyError> {
+        self.settle()?;
+        let octets = group::octets(&set);
+        if set.changes.len() > BATCH_CHANGES_MAX || octets > BATCH_OCTETS {
+            self.commit()?;
+            return self.apply_large(&set, position);
+        }
+        if !self.group.has_room_for(&set, octets) {
+            self.commit()?;
+        }
+        self.group.add(set, position, &self.engine, &self.gate)?;
+        if self.group.is_full() {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    /// Moves on to a position that has no set for this edge.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn pass(&mut self, position: Position) -> Result<(), StoreError> {
+        self.settle()?;
+        self.group.pass(position);
+        Ok(())
+    }
+
+    /// Writes what was applied since the last batch, as one batch, and lets readers see it.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn commit(&mut self) -> Result<(), StoreError> {
+        if self.group.is_empty() {
+            return Ok(());
+        }
+        let (batch, effects) = self.group.take(self.filter);
+        self.publish(batch, effects, None)
+    }
+
+    /// Writes what was applied and makes all of it durable; gives back the durable position.
+    ///
+    /// # Errors
+    /// If the store fails: what was written since the last sync may then be lost.
+    pub fn sync(&mut self) -> Result<Option<Position>, StoreError> {
+        self.commit()?;
+        let begin = Instant::now();
+        let synced = self.engine.sync();
+        self.metrics.sync.record(begin.elapsed());
+        synced.inspect_err(|error| self.distrust_later(error))?;
+        self.durable = self.gate.read().position;
+        Ok(self.durable)
+    }
+
+    /// Ends the folding of a large set, if there is one to be ended. The set is served and durable
+    /// without it; the next one waits for it.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn settle(&mut self) -> Result<(), StoreError> {
+        if self.folding {
+            pending::settle(&self.engine, &self.gate)?;
+            self.folding = false;
+        }
+        Ok(())
+    }
+
+    /// Removes some records that nobody reads any more. False if there were none.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn purge(&mut self) -> Result<bool, StoreError> {
+        let Some(generation) = self.garbage.front().copied() else { return Ok(false) };
+        if !unseen::remove_some(&self.engine, generation, PURGE_RECORDS, |_| true)? {
+            let mut batch = Batch::default();
+            batch.remove(open::garbage_key(generation));
+            self.engine.write(batch)?;
+            self.garbage.pop_front();
+        }
+        Ok(true)
+    }
+
+    /// Writes down beside the store how far it is durable.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn testify(&self) -> Result<(), std::io::Error> {
+        let view = self.gate.read();
+        let records = view.totals.records;
+        let current = self.durable.filter(|_| view.position == self.durable);
+        drop(view);
+        let Some(Position { log, offset, .. }) = current else { return Ok(()) };
+        let mark = Some(Mark { log, offset, records });
+        Witness { epoch: self.epoch, mark }.write(&self.paths.witness)
+    }
+
+    /// Puts the store aside and opens an empty one in its place. Readers stay.
+    ///
+    /// # Errors
+    /// If that cannot be done.
+    pub fn rebuild(self, reason: String) -> Result<Self, OpenError> {
+        let Self { config, paths, engine, gate, metrics, .. } = self;
+        let mut view = gate.write();
+        // All of sled has to be closed: it would write into the new store by the old one's path.
+        *view = view::View::default();
+        drop(engine);
+        let distrust = Distrust::Rebuild(reason);
+        let set_aside = quarantine::put_aside(&paths, &distrust);
+        drop(view);
+        set_aside?;
+        let mut store = open::open(config, gate)?;
+        store.metrics = metrics;
+        store.distrusted = Some(distrust);
+        Ok(store)
+    }
+
+    /// Applies a set that is too large for one batch.
+    fn apply_large(&mut self, set: &ChangeSet, position: Position) -> Result<(), ApplyError> {
+        let before = self.gate.read().states(&set.zone);
+        if unseen::is_unseen(set, &before) {
+            self.apply_unseen(set, before, position)
+        } else {
+            self.apply_staged(set, before, position)
+        }
+    }
+
+    fn apply_unseen(
+        &mut self,
+        set: &ChangeSet,
+        before: ZoneStates,
+        position: Position,
+    ) -> Result<(), ApplyError> {
+        let mut effects = Effects { position: Some(position), ..Effects::default() };
+        let mut records = unseen::Chunks::of(set, &self.engine);
+        if let Err(error) = effects.fold(set, before, &mut records) {
+            if !matches!(error, ApplyError::Store(_)) {
+                unseen::take_back(&self.engine)?;
+            }
+            return Err(error);
+        }
+        let mut batch = records.finish();
+        effects.write_to(&mut batch, self.filter);
+        Ok(self.publish(batch, effects, None)?)
+    }
+
+    fn apply_staged(
+        &mut self,
+        set: &ChangeSet,
+        before: ZoneStates,
+        position: Position,
+    ) -> Result<(), ApplyError> {
+        let mut effects = Effects { position: Some(position), ..Effects::default() };
+        let mut writes = Writes::default();
+        let mut records = Overlay { engine: &self.engine, writes: &mut writes };
+        effects.fold(set, before, &mut records)?;
+        let staged = Arc::new(writes.into_sorted());
+        pending::stage(&self.engine, &staged)?;
+        self.sync()?;
+        let mut batch = Batch::default();
+        effects.write_to(&mut batch, self.filter);
+        batch.insert(layout::FOLDING_KEY, &[]);
+        self.publish(batch, effects, Some(staged))?;
+        self.folding = true;
+        Ok(())
+    }
+
+    /// Writes a batch and lets readers see what it does, in one step for them.
+    fn publish(
+        &mut self,
+        batch: Batch,
+        effects: Effects,
+        staged: Option<Arc<view::Staged>>,
+    ) -> Result<(), StoreError> {
+        let begin = Instant::now();
+        let mut view = self.gate.write();
+        self.engine.write(batch).inspect_err(|error| self.distrust_later(error))?;
+        effects.show(&mut view);
+        view.staged = staged;
+        drop(view);
+        self.metrics.write.record(begin.elapsed());
+        self.garbage.extend(effects.garbage);
+        Ok(())
+    }
+
+    /// If a failure means that the disk may have lost what it had said to have: the next start must
+    /// not trust what it finds.
+    fn distrust_later(&self, error: &StoreError) {
+        if error.loses_trust()
+            && let Err(error) = quarantine::mark(&self.paths, &error.to_string())
+        {
+            tracing::error!(%error, "cannot mark the store as not to be trusted");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Station 6, opening: what a crash left is taken back or finished, and what was found is compared
+//! with what is known of it. What disagrees is put aside, and an empty store begins (rule 26).
+
+use std::{
+    collections::VecDeque,
+    fs, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use edgesync_core::{change::Generation, key, position::{Offset, Position}};
+use sled::{Batch, IVec};
+
+use super::{
+    Distrust, OpenError, Store, StoreConfig, StoreError,
+    engine::Engine,
+    error::EngineFault,
+    group::Group,
+    layout::{self, StoredPosition},
+    pending, quarantine, unseen,
+    view::{Gate, View, Zone},
+    witness::{Mark, Witness},
+};
+use crate::metrics::StoreMetrics;
+
+/// Where things are in a data directory.
+#[derive(Debug, Clone)]
+pub(super) struct Paths {
+    /// The data directory.
+    pub dir: PathBuf,
+    /// sled's directory.
+    pub store: PathBuf,
+    /// How far the store is known to have been durable.
+    pub witness: PathBuf,
+    /// There if the store is not to be trusted.
+    pub distrust: PathBuf,
+}
+
+impl Paths {
+    fn of(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            store: dir.join("store"),
+            witness: dir.join("store.witness"),
+            distrust: dir.join("store.distrusted"),
+        }
+    }
+}
+
+/// An error of a file, for `map_err`.
+pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    let path = path.to_owned();
+    move |source| OpenError::Io { action, path, source }
+}
+
+/// The key that says that a generation is garbage.
+pub(super) fn garbage_key(generation: Generation) -> Vec<u8> {
+    layout::under(layout::GARBAGE, &key::generation_prefix(generation))
+}
+
+/// Why one try to open a store ended.
+enum Refusal {
+    /// It is to be put aside.
+    Distrusted(Distrust),
+    /// It stays, and the daemon does not start.
+    Error(OpenError),
+}
+
+impl From<OpenError> for Refusal {
+    fn from(error: OpenError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<Distrust> for Refusal {
+    fn from(distrust: Distrust) -> Self {
+        Self::Distrusted(distrust)
+    }
+}
+
+/// Opens a store for the readers behind `gate`.
+pub(super) fn open(config: StoreConfig, gate: Arc<Gate>) -> Result<Store, OpenError> {
+    let paths = Paths::of(&config.data_dir);
+    fs::create_dir_all(&paths.dir).map_err(io_error("create", &paths.dir))?;
+    match open_caught(config.clone(), &paths, Arc::clone(&gate)) {
+        Ok(store) => Ok(store),
+        Err(Refusal::Error(error)) => Err(error),
+        Err(Refusal::Distrusted(distrust)) => {
+            quarantine::put_aside(&paths, &distrust)?;
+            match open_caught(config, &paths, gate) {
+                Ok(store) => Ok(Store { distrusted: Some(distrust), ..store }),
+                Err(Refusal::Error(error)) => Err(error),
+                Err(Refusal::Distrusted(again)) => Err(OpenError::Write {
+                    dir: paths.store,
+                    source: StoreError::Unusable(again.to_string()),
+                }),
+            }
+        }
+    }
+}
+
+/// Opens a store. A damaged file can make sled panic: that is an answer, not the end of the daemon.
+fn open_caught(config: StoreConfig, paths: &Paths, gate: Arc<Gate>) -> Result<Store, Refusal> {
+    let opened = catch_unwind(AssertUnwindSafe(|| open_trusted(config, paths, gate)));
+    opened.unwrap_or_else(|_| Err(Distrust::Unreadable("it panicked".to_owned()).into()))
+}
+
+fn open_trusted(config: StoreConfig, paths: &Paths, gate: Arc<Gate>) -> Result<Store, Refusal> {
+    let witness = Witness::read(&paths.witness).map_err(io_error("read", &paths.witness))?;
+    let marked = quarantine::marked(paths).map_err(io_error("read", &paths.distrust))?;
+    if let Some(why) = marked {
+        return Err(Distrust::DiskFailed(why).into());
+    }
+    let engine = open_engine(paths, config.cache_octets)?;
+    let filter = config.filter.hash();
+    let position = check_meta(&engine, paths, filter)?;
+    let unusable = |error| match error {
+        StoreError::Malformed(what) => Refusal::Distrusted(Distrust::Malformed(what)),
+        StoreError::Engine(error) => refusal_of(error, paths),
+        source => OpenError::Write { dir: paths.store.clone(), source }.into(),
+    };
+    unseen::take_back(&engine).and_then(|()| pending::recover(&engine)).map_err(unusable)?;
+    let mut view = load_view(&engine, position).map_err(unusable)?;
+    check_witness(&view, &witness)?;
+    view.db = Some(engine.db().clone());
+    let mut store = Store {
+        paths: paths.clone(),
+        filter,
+        garbage: load_garbage(&engine).map_err(unusable)?,
+        epoch: stored_epoch(&engine).map_err(unusable)?.max(witness.epoch) + 1,
+        engine,
+        gate,
+        group: Group::default(),
+        folding: false,
+        durable: None,
+        distrusted: None,
+        metrics: StoreMetrics::default(),
+        config,
+    };
+    store.begin(view).map_err(unusable)?;
+    Ok(store)
+}
+
+impl Store {
+    /// Writes down that the store is open, and lets readers in.
+    fn begin(&mut self, view: View) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        batch.insert(layout::FORMAT_KEY, &layout::FORMAT.to_be_bytes());
+        batch.insert(layout::EPOCH_KEY, &self.epoch.to_be_bytes());
+        self.engine.write(batch)?;
+        *self.gate.write() = view;
+        self.sync()?;
+        let known = Witness { epoch: self.epoch, mark: None };
+        let told = if self.durable.is_none() { known.write(&self.paths.witness) } else { self.testify() };
+        told.map_err(StoreError::Sync)
+    }
+}
+
+/// Opens sled.
+fn open_engine(paths: &Paths, cache_octets: u64) -> Result<Engine, Refusal> {
+    Engine::open(&paths.store, cache_octets).map_err(|fault| match fault {
+        EngineFault::Io(error) if !is_damage(&error) => {
+            io_error("open the store in", &paths.store)(error).into()
+        }
+        EngineFault::Io(error) => Distrust::Unreadable(error.to_string()).into(),
+        EngineFault::Sled(error) => refusal_of(error, paths),
+    })
+}
+
+/// What sled cannot read is distrusted; a disk that is full or not ours to use, or another version
+/// of sled, is not the store's fault.
+fn refusal_of(error: sled::Error, paths: &Paths) -> Refusal {
+    match error {
+        sled::Error::Io(error) if is_damage(&error) => {
+            Distrust::Unreadable(error.to_string()).into()
+        }
+        source @ (sled::Error::Io(_) | sled::Error::Unsupported(_)) => {
+            OpenError::Engine { dir: paths.store.clone(), source }.into()
+        }
+        error => Distrust::Unreadable(error.to_string()).into(),
+    }
+}
+
+/// True if an error is about what is on the disk.
+fn is_damage(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
+        || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
+}
+
+fn get(engine: &Engine, key: &[u8]) -> Result<Option<IVec>, Distrust> {
+    engine.db().get(key).map_err(|error| Distrust::Unreadable(error.to_string()))
+}
+
+/// Format, position and filter of what was opened.
+fn check_meta(
+    engine: &Engine,
+    paths: &Paths,
+    filter: [u8; 32],
+) -> Result<Option<Position>, Refusal> {
+    match get(engine, layout::FORMAT_KEY)? {
+        None if engine.db().is_empty() => return Ok(None),
+        None => return Err(Distrust::Malformed("the version of the layout").into()),
+        Some(found) => {
+            let found = found.as_ref().try_into().map(u32::from_be_bytes);
+            match found.map_err(|_| Distrust::Malformed("the version of the layout"))? {
+                layout::FORMAT => {}
+                found => return Err(OpenError::Format { dir: paths.store.clone(), found }.into()),
+            }
+        }
+    }
+    let Some(stored) = get(engine, layout::POSITION_KEY)? else { return Ok(None) };
+    let stored = StoredPosition::decode(&stored).ok_or(Distrust::Malformed("the position"))?;
+    if stored.filter != filter {
+        return Err(Distrust::Filter.into());
+    }
+    Ok(Some(stored.position))
+}
+
+fn stored_epoch(engine: &Engine) -> Result<u64, StoreError> {
+    let stored = engine.db().get(layout::EPOCH_KEY).map_err(StoreError::Engine)?;
+    let Some(stored) = stored else { return Ok(0) };
+    layout::number(&stored).ok_or(StoreError::Malformed("the boot epoch"))
+}
+
+fn load_view(engine: &Engine, position: Option<Position>) -> Result<View, StoreError> {
+    let mut view = View { position, ..View::default() };
+    for found in engine.db().scan_prefix([layout::ZONE]).values() {
+        let value = found.map_err(StoreError::Engine)?;
+        let zone = key::read_zone(&value).map_err(|_| StoreError::Malformed("the state of a zone"));
+        let (origin, states) = zone?;
+        view.set(Zone { origin, states });
+    }
+    Ok(view)
+}
+
+fn load_garbage(engine: &Engine) -> Result<VecDeque<Generation>, StoreError> {
+    let keys = engine.db().scan_prefix([layout::GARBAGE]).keys();
+    keys.map(|key| {
+        let key = key.map_err(StoreError::Engine)?;
+        let generation = layout::id_of(&key).map(Generation);
+        generation.ok_or(StoreError::Malformed("the number of a generation"))
+    })
+    .collect()
+}
+
+/// Compares what was found with what is known to have been durable.
+fn check_witness(view: &View, witness: &Witness) -> Result<(), Distrust> {
+    let Some(Mark { log, offset, records }) = witness.mark else { return Ok(()) };
+    match view.position {
+        None => Err(Distrust::Behind { found: Offset::ZERO, known: offset, log }),
+        Some(found) if found.log != log => {
+            Err(Distrust::OtherLog { found: found.log, known: log })
+        }
+        Some(found) if found.offset < offset => {
+            Err(Distrust::Behind { found: found.offset, known: offset, log })
+        }
+        Some(found) if found.offset == offset && view.totals.records != records => {
+            Err(Distrust::Count { found: view.totals.records, known: records, offset })
+        }
+        Some(_) => Ok(()),
+    }
+}
