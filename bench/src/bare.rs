@@ -70,7 +70,9 @@ impl Bare {
         let states = self.zones.entry(set.zone.clone()).or_default();
         fold::fold(set, states, &mut self.batch).map_err(|error| format!("{error:?}"))?;
         let value = key::zone_value(&set.zone, states);
-        self.batch.writes.insert([b"z".as_slice(), &key::zone_key(&set.zone)].concat(), Some(value));
+        self.batch
+            .writes
+            .insert([b"z".as_slice(), &key::zone_key(&set.zone)].concat(), Some(value));
         Ok(())
     }
 
@@ -95,19 +97,26 @@ impl Bare {
         Ok(())
     }
 
-    /// Applies sets in batches, each durable before the next; changes a second.
-    pub fn catch_up(&mut self, sets: &[ChangeSet]) -> Result<f64, Failure> {
+    /// Applies sets in batches, one sync for so many changes; changes a second.
+    pub fn catch_up(&mut self, sets: &[ChangeSet], sync_changes: usize) -> Result<f64, Failure> {
         let started = Instant::now();
-        let (mut waiting, mut changes) = (0, 0u32);
+        let (mut waiting, mut unsynced, mut changes) = (0, 0, 0u32);
         for set in sets {
-            if waiting > 0 && waiting + set.changes.len() > BATCH_RECORDS {
+            if waiting > 0 && waiting + set.changes.len() > 2 * BATCH_RECORDS {
                 self.write(&set.first.0.to_be_bytes())?;
-                self.sync()?;
-                waiting = 0;
+                unsynced += std::mem::take(&mut waiting);
             }
             self.add(set)?;
             waiting += set.changes.len();
             changes += u32::try_from(set.changes.len())?;
+            if waiting >= BATCH_RECORDS {
+                self.write(&set.first.0.to_be_bytes())?;
+                unsynced += std::mem::take(&mut waiting);
+            }
+            if unsynced >= sync_changes {
+                self.sync()?;
+                unsynced = 0;
+            }
         }
         self.write(b"end")?;
         self.sync()?;
@@ -115,7 +124,10 @@ impl Bare {
     }
 
     /// Applies sets as they arrive, all that wait in one durable batch; from arrival to durable.
-    pub fn live(&mut self, arrivals: &Receiver<(Instant, ChangeSet)>) -> Result<Latencies, Failure> {
+    pub fn live(
+        &mut self,
+        arrivals: &Receiver<(Instant, ChangeSet)>,
+    ) -> Result<Latencies, Failure> {
         let mut latencies = Latencies::new();
         while let Ok((at, set)) = arrivals.recv() {
             let mut group = vec![at];

@@ -56,7 +56,9 @@ impl Bench {
             .arg(dir.join("edge.sock"))
             .stderr(log)
             .spawn()
-            .map_err(|e| format!("{}: {e}; build it with `cargo build --release`", self.edgesyncd.display()))?;
+            .map_err(|e| {
+                format!("{}: {e}; build it with `cargo build --release`", self.edgesyncd.display())
+            })?;
         Ok(Process(child))
     }
 

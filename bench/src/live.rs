@@ -11,6 +11,7 @@ use edgesync_proto::convert::decode_set;
 use crate::{
     Failure,
     bare::{self, Bare},
+    catch_up::SYNC_CHANGES,
     edge::Bench,
     load::Load,
     source::{Seen, Source},
@@ -33,8 +34,14 @@ pub async fn run(bench: &Bench, rate: u32, time: Duration) -> Result<(), Failure
         octets = wire;
         let limit = bare.quantile(0.5) + echo.quantile(0.5);
         let run = [
-            bare.quantile(0.5), echo.quantile(0.5), edge.quantile(0.5), edge.quantile(0.99),
-            edge.quantile(0.999), edge.quantile(0.5) / limit, bare.quantile(0.99), echo.quantile(0.99),
+            bare.quantile(0.5),
+            echo.quantile(0.5),
+            edge.quantile(0.5),
+            edge.quantile(0.99),
+            edge.quantile(0.999),
+            edge.quantile(0.5) / limit,
+            bare.quantile(0.99),
+            echo.quantile(0.99),
         ];
         figures.iter_mut().zip(run).for_each(|(all, one)| all.push(one));
     }
@@ -47,13 +54,20 @@ pub async fn run(bench: &Bench, rate: u32, time: Duration) -> Result<(), Failure
     println!("  edge, sent to durable ack      p50   {edge50}");
     println!("                                 p99   {edge99}");
     println!("                                 p99.9 {edge999}");
-    println!("  p50 / (bare + empty) (goal ≤ 1.3)    {:.2} ({:.2} … {:.2})", ratio.median, ratio.least, ratio.most);
+    println!(
+        "  p50 / (bare + empty) (goal ≤ 1.3)    {:.2} ({:.2} … {:.2})",
+        ratio.median, ratio.least, ratio.most
+    );
     println!("  on the wire                          {octets:.1} octets a change (sets of 1)");
     Ok(())
 }
 
 /// Calls `each` at a steady rate.
-fn paced(rate: u32, time: Duration, mut each: impl FnMut(u32) -> Result<(), Failure>) -> Result<(), Failure> {
+fn paced(
+    rate: u32,
+    time: Duration,
+    mut each: impl FnMut(u32) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let (started, every) = (Instant::now(), Duration::from_secs(1) / rate);
     for number in 0.. {
         let due = every * number;
@@ -77,7 +91,7 @@ fn bare_run(bench: &Bench, rate: u32, time: Duration) -> Result<Latencies, Failu
         sets.push(decode_set(set.body.clone())?);
     }
     let mut bare = Bare::open(&dir.path().join("bare"))?;
-    bare.catch_up(&sets)?;
+    bare.catch_up(&sets, SYNC_CHANGES)?;
     let (sender, arrivals) = mpsc::channel();
     let writer = std::thread::spawn(move || bare.live(&arrivals));
     paced(rate, time, |number| {

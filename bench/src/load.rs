@@ -72,7 +72,12 @@ impl Load {
         let rdata = Bytes::copy_from_slice(&number.to_be_bytes());
         let edit = Change::RecordEdit { id, owner, rtype, ttl: 60, rdata };
         let first = self.head.offset.next();
-        Ok(ChangeSet { zone: origin, generation: Generation(generation), first, changes: vec![edit] })
+        Ok(ChangeSet {
+            zone: origin,
+            generation: Generation(generation),
+            first,
+            changes: vec![edit],
+        })
     }
 }
 

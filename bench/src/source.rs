@@ -187,7 +187,8 @@ impl Source {
     fn fetch(&self, after: Offset, octets: usize) -> SenderInput {
         let log = self.log();
         let sets = load::after(&log.sets, after, octets);
-        let position = |set: &CommittedSet| Position { offset: set.last, hash: set.hash, ..log.head };
+        let position =
+            |set: &CommittedSet| Position { offset: set.last, hash: set.hash, ..log.head };
         let read_to = sets.last().map_or(log.head, position);
         SenderInput::Fetched { sets, read_to }
     }

@@ -18,11 +18,6 @@ impl Latencies {
         self.0.saturating_record(u64::try_from(took.as_nanos() / 100).unwrap_or(u64::MAX));
     }
 
-    /// How many there are.
-    pub fn count(&self) -> u64 {
-        self.0.len()
-    }
-
     /// The duration below which such a part lies, in microseconds.
     pub fn quantile(&self, quantile: f64) -> f64 {
         #[allow(clippy::cast_precision_loss)]

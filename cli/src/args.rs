@@ -7,6 +7,9 @@ use crate::{
     record::RecordCommand, wait::WaitArgs, zone::ZoneCommand,
 };
 
+/// What stands over the options of all commands.
+const GLOBAL: &str = "Options of all commands";
+
 /// What follows the options in `edgesync --help`.
 const AFTER_HELP: &str = "\
 Examples:
@@ -33,6 +36,7 @@ pub struct Cli {
     #[arg(
         long,
         global = true,
+        help_heading = GLOBAL,
         value_name = "URL",
         env = "EDGESYNC_CONTROL",
         default_value = "http://127.0.0.1:7353"
@@ -41,7 +45,14 @@ pub struct Cli {
 
     /// Form of what is printed: tables for people, or JSON for programs (one value; one object a
     /// line where a command lists or follows).
-    #[arg(long, global = true, value_enum, value_name = "FORM", default_value_t = Format::Table)]
+    #[arg(
+        long,
+        global = true,
+        help_heading = GLOBAL,
+        value_enum,
+        value_name = "FORM",
+        default_value_t = Format::Table
+    )]
     pub output: Format,
 
     /// What to do.

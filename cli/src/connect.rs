@@ -96,7 +96,6 @@ impl Server {
     }
 
     /// What a failed call means; for `map_err`.
-    #[must_use]
     pub fn failure(&self) -> impl Fn(Status) -> Failure {
         |status| Failure::from_status(&status, &self.name)
     }

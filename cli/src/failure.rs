@@ -37,7 +37,7 @@ pub enum Failure {
         way_out: String,
     },
     /// The connection, or the server, went away.
-    #[error("lost {server}: {reason}; what was not answered may still have been done: look, or repeat it with the same idempotency key")]
+    #[error("lost {server}: {reason}; a write that was not answered may still have been done")]
     Lost {
         /// Its URL or socket.
         server: String,
@@ -192,10 +192,10 @@ mod tests {
     #[test]
     fn every_end_has_the_exit_code_of_the_help() {
         let refused = Failure::from_status(&Status::not_found("no zone `x.`"), "s");
-        assert_eq!((refused.code(), refused.line().unwrap().as_str()), (
-            1,
-            "edgesync: error: no zone `x.`"
-        ));
+        assert_eq!(
+            (refused.code(), refused.line().unwrap().as_str()),
+            (1, "edgesync: error: no zone `x.`")
+        );
         assert_eq!(Failure::Usage(String::new()).code(), 2);
         assert_eq!(Failure::from_status(&Status::unavailable("draining"), "s").code(), 5);
         let codes = [Outcome::Done, Outcome::TimedOut, Outcome::Differs].map(Outcome::code);

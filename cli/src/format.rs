@@ -54,9 +54,10 @@ mod tests {
 
     #[test]
     fn lengths_are_shown_in_the_unit_that_suits() {
-        assert_eq!([0, 999, 1_000, 12_340, 1_000_000].map(micros), [
-            "0 µs", "999 µs", "1.00 ms", "12.34 ms", "1.00 s"
-        ]);
+        assert_eq!(
+            [0, 999, 1_000, 12_340, 1_000_000].map(micros),
+            ["0 µs", "999 µs", "1.00 ms", "12.34 ms", "1.00 s"]
+        );
         let length = Duration { seconds: 2, nanos: 500_000_000 };
         assert_eq!(seconds_text(seconds(Some(&length))), "2.500 s");
         assert_eq!(seconds(None), 0.0);

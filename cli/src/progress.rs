@@ -33,7 +33,8 @@ mod tests {
 
     #[test]
     fn every_template_can_be_read() {
-        for template in ["{bar:30} {bytes} of {total_bytes} ({bytes_per_sec})", "{spinner} {bytes}"] {
+        for template in ["{bar:30} {bytes} of {total_bytes} ({bytes_per_sec})", "{spinner} {bytes}"]
+        {
             assert!(ProgressStyle::with_template(template).is_ok());
         }
         assert_eq!(things(7, "blocks").length(), Some(7));

@@ -1,5 +1,10 @@
-//! The control plane of Edgesync
+//! The control plane of Edgesync: takes record changes (`api`), makes them durable and gives them
+//! their order (`log`), carries them to the edges (`sync`), and knows what each edge has (`fleet`).
 
+pub mod api;
+pub mod config;
 pub mod fleet;
 pub mod log;
+pub mod metrics;
+pub mod run;
 pub mod sync;

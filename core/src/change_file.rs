@@ -182,7 +182,9 @@ mod tests {
 
     #[test]
     fn signatures_pair_only_with_those_of_the_same_type_covered() {
-        let sig = |covered| format!("@ 60 IN RRSIG {covered} 8 1 60 20300101000000 20200101000000 1 @ AAAA");
+        let sig = |covered| {
+            format!("@ 60 IN RRSIG {covered} 8 1 60 20300101000000 20200101000000 1 @ AAAA")
+        };
         let text = format!("; serial 2\n- {}\n+ {}\n", sig("SOA"), sig("NS"));
         assert_eq!(blocks(&text).unwrap()[0].operations.len(), 2);
     }
@@ -190,7 +192,10 @@ mod tests {
     #[test]
     fn each_block_is_one_version_and_a_bad_line_is_named() {
         let text = "; serial 2\n+ a 60 IN A 192.0.2.1\n; serial 3\n- a 60 IN A 192.0.2.1\n";
-        assert_eq!(blocks(text).unwrap().iter().map(|block| block.serial).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(
+            blocks(text).unwrap().iter().map(|block| block.serial).collect::<Vec<_>>(),
+            [2, 3]
+        );
         for (text, line) in [
             ("+ a 60 IN A 192.0.2.1\n", 1),
             ("; serial x\n", 1),

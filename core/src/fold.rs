@@ -52,12 +52,7 @@ pub struct ZoneState {
 
 impl ZoneState {
     const fn begin(generation: Offset, version: Offset) -> Self {
-        Self {
-            generation: Generation(generation.0),
-            records: 0,
-            digest: Digest::empty(),
-            version,
-        }
+        Self { generation: Generation(generation.0), records: 0, digest: Digest::empty(), version }
     }
 }
 
@@ -162,7 +157,9 @@ pub fn fold<R: Records>(
                 let gone = if publish { zone.visible.replace(hidden) } else { Some(hidden) };
                 garbage = gone.map(|gone| gone.generation);
             }
-            Change::RecordCreate { .. } | Change::RecordEdit { .. } | Change::RecordDelete { .. } => {
+            Change::RecordCreate { .. }
+            | Change::RecordEdit { .. }
+            | Change::RecordDelete { .. } => {
                 let state = zone.of_mut(set.generation);
                 let none = || diverged(Divergence::NoGeneration(set.generation));
                 fold_record(set, offset, change, state.ok_or_else(none)?, records)?;
@@ -186,8 +183,9 @@ fn fold_record<R: Records>(
     let diverged = |what| FoldError::Diverged { offset, zone: set.zone.clone(), what };
     let (id, owner, rtype) = match change {
         Change::RecordCreate { owner, rtype, .. } => (RecordId(offset.0), owner, *rtype),
-        Change::RecordEdit { id, owner, rtype, .. }
-        | Change::RecordDelete { id, owner, rtype } => (*id, owner, *rtype),
+        Change::RecordEdit { id, owner, rtype, .. } | Change::RecordDelete { id, owner, rtype } => {
+            (*id, owner, *rtype)
+        }
         _ => return Ok(()),
     };
     let key = key::record_key(set.generation, &set.zone, owner, rtype, id);

@@ -189,8 +189,15 @@ mod tests {
     #[test]
     fn names_sort_as_in_rfc_4034_section_6_1() {
         let sorted = [
-            "example", "a.example", "yljkjljk.a.example", "Z.a.example", "zABC.a.EXAMPLE", "z.example",
-            "\\001.z.example", "*.z.example", "\\200.z.example",
+            "example",
+            "a.example",
+            "yljkjljk.a.example",
+            "Z.a.example",
+            "zABC.a.EXAMPLE",
+            "z.example",
+            "\\001.z.example",
+            "*.z.example",
+            "\\200.z.example",
         ];
         let names: Vec<_> = sorted.iter().map(|text| name(text)).collect();
         assert!(names.is_sorted(), "{names:?}");

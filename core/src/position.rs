@@ -139,7 +139,10 @@ mod tests {
     fn each_part_of_a_set_and_of_its_past_changes_the_hash() {
         let start = HistoryHash::genesis(LogId([1; 16]));
         let after = start.chain(Offset(1), Offset(2), b"body");
-        assert_ne!(after, HistoryHash::genesis(LogId([2; 16])).chain(Offset(1), Offset(2), b"body"));
+        assert_ne!(
+            after,
+            HistoryHash::genesis(LogId([2; 16])).chain(Offset(1), Offset(2), b"body")
+        );
         assert_ne!(after, start.chain(Offset(1), Offset(3), b"body"));
         assert_ne!(after, start.chain(Offset(2), Offset(2), b"body"));
         assert_ne!(after, start.chain(Offset(1), Offset(2), b"bodz"));

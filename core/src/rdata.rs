@@ -63,7 +63,8 @@ type Parsed<'a> = ZoneRecordData<&'a [u8], ParsedName<&'a [u8]>>;
 /// # Errors
 /// If there is no such type, or it cannot stand in a zone.
 pub fn parse_type(text: &str) -> Result<Rtype, RdataError> {
-    let rtype = text.parse().map_err(|_| RdataError::UnknownType(text.chars().take(40).collect()))?;
+    let rtype =
+        text.parse().map_err(|_| RdataError::UnknownType(text.chars().take(40).collect()))?;
     check_type(rtype)
 }
 
@@ -83,11 +84,8 @@ pub fn check_type(rtype: Rtype) -> Result<Rtype, RdataError> {
 /// # Errors
 /// If the text is not one RDATA of the type.
 pub fn parse(rtype: Rtype, text: &str, origin: &Name) -> Result<Bytes, RdataError> {
-    let error = |reason: String| RdataError::Text {
-        rtype,
-        text: text.chars().take(200).collect(),
-        reason,
-    };
+    let error =
+        |reason: String| RdataError::Text { rtype, text: text.chars().take(200).collect(), reason };
     let number = rtype.to_int();
     let mut file = Zonefile::with_capacity(text.len() + 32);
     file.extend_from_slice(format!(". 0 IN TYPE{number} {text}\n").as_bytes());

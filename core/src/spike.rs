@@ -58,7 +58,8 @@ impl SpikeWatch {
     #[must_use]
     pub fn worst(&self, now: Instant) -> Duration {
         let second = now.saturating_duration_since(self.start).as_secs();
-        let recent = self.worst.iter().filter(|(of, _)| second - (*of).min(second) < SECONDS as u64);
+        let recent =
+            self.worst.iter().filter(|(of, _)| second - (*of).min(second) < SECONDS as u64);
         recent.map(|(_, worst)| *worst).max().unwrap_or_default()
     }
 }

@@ -1,6 +1,9 @@
 //! Zone files (RFC 1035 section 5): text to records, and the difference between a file and a zone.
 
-use std::{collections::{HashMap, HashSet, VecDeque}, fmt::Display};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    fmt::Display,
+};
 
 use bytes::{BufMut, Bytes};
 use domain::{
@@ -101,7 +104,8 @@ fn unreadable(text: &[u8], start: usize, error: &str) -> ZoneFileError {
         let first = text.iter().find(|octet| !octet.is_ascii_whitespace());
         first.is_some_and(|octet| *octet != b';')
     };
-    let entry = lines.find(|(end, text, _)| *end > start && has_entry(text)).map(|(_, _, line)| line);
+    let entry =
+        lines.find(|(end, text, _)| *end > start && has_entry(text)).map(|(_, _, line)| line);
     let (line, column) = match text.split(|octet| *octet == b'\n').nth(line.saturating_sub(2)) {
         Some(before) if column <= 1 && entry.is_some_and(|entry| entry < line) => {
             (line - 1, before.len() + 1)
@@ -139,8 +143,7 @@ pub fn difference(now: Vec<Record>, wanted: Vec<RecordData>) -> Vec<Operation> {
     }
     let mut gone: Vec<Record> = there.into_values().collect();
     gone.sort_by_key(|record| (record.rrset(), record.id));
-    let mut free: HashMap<(Name, (Rtype, Rtype)), VecDeque<Record>> =
-        HashMap::new();
+    let mut free: HashMap<(Name, (Rtype, Rtype)), VecDeque<Record>> = HashMap::new();
     for record in gone {
         free.entry((record.owner.clone(), record.rrset())).or_default().push_back(record);
     }
@@ -223,8 +226,12 @@ mod tests {
     #[test]
     fn the_difference_keeps_what_is_equal_and_pairs_the_rest() {
         let now = stored("a 60 IN A 192.0.2.1\na 60 IN A 192.0.2.2\nb 60 IN A 192.0.2.3\n");
-        assert_eq!(difference(now.clone(), zone("b 60 A 192.0.2.3\na 60 A 192.0.2.2\na 60 A 192.0.2.1")), []);
-        let operations = difference(now, zone("a 60 A 192.0.2.1\na 60 A 192.0.2.9\nc 60 A 192.0.2.3"));
+        assert_eq!(
+            difference(now.clone(), zone("b 60 A 192.0.2.3\na 60 A 192.0.2.2\na 60 A 192.0.2.1")),
+            []
+        );
+        let operations =
+            difference(now, zone("a 60 A 192.0.2.1\na 60 A 192.0.2.9\nc 60 A 192.0.2.3"));
         let kinds: Vec<_> = operations
             .iter()
             .map(|operation| match operation {

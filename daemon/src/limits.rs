@@ -24,8 +24,6 @@ pub const SYNC_CHANGES: usize = 4_096;
 pub const SYNC_WAIT: Duration = Duration::from_millis(50);
 /// Stores put aside that are kept.
 pub const QUARANTINES_KEPT: usize = 2;
-/// Works that may wait for the apply thread; the octets of their sets are bounded by the window.
-pub const QUEUE_WORKS: usize = 16_384;
 /// Messages to the control plane that may wait for the network.
 pub const OUTGOING_MESSAGES: usize = 4_096;
 /// Messages from the control plane that may wait for the session.
@@ -40,3 +38,11 @@ pub const LIST_ZONES: usize = 500;
 pub const WATCH_PERIOD: Duration = Duration::from_millis(100);
 /// How long the drain at the end may take.
 pub const DRAIN: Duration = Duration::from_secs(15);
+/// Least time between two writes of the store's witness.
+pub const WITNESS_PERIOD: Duration = Duration::from_secs(5);
+/// Octets that a change set costs while it waits, beside its bytes.
+pub const WAITING_OVERHEAD_OCTETS: usize = 64;
+/// How long the other side may take to end a stream that this one has ended.
+pub const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a session has to live to count as progress, if nothing became durable in it.
+pub const SESSION_LIVED: Duration = Duration::from_secs(10);

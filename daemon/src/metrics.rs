@@ -1,7 +1,17 @@
 //! What the daemon tells Prometheus. All names, helps and units stand here; a name or a zone is
 //! never a label. Without a recorder nothing here does anything.
 
-use metrics::Histogram;
+use std::time::{Duration, Instant};
+
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge,
+    describe_histogram, gauge, histogram,
+};
+
+use crate::status::LinkState;
+
+/// Why a session ended: the values of the label of `reconnects_total`.
+pub const RECONNECT_REASONS: [&str; 3] = ["connect", "stream", "session"];
 
 /// What the store's writes and syncs take.
 #[derive(Clone)]
@@ -18,8 +28,321 @@ impl Default for StoreMetrics {
     }
 }
 
+impl StoreMetrics {
+    /// Those of the process's recorder.
+    #[must_use]
+    pub fn new() -> Self {
+        describe_histogram!(WRITE, Unit::Seconds, "Time to write one batch to the store.");
+        describe_histogram!(SYNC, Unit::Seconds, "Time to make written batches durable.");
+        Self { write: histogram!(WRITE), sync: histogram!(SYNC) }
+    }
+}
+
 impl std::fmt::Debug for StoreMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("StoreMetrics")
     }
+}
+
+const WRITE: &str = "edgesync_edge_store_write_seconds";
+const SYNC: &str = "edgesync_edge_store_sync_seconds";
+
+/// What the apply thread tells.
+pub struct ApplyMetrics {
+    latency: Histogram,
+    group: Histogram,
+    sets: Counter,
+    changes: Counter,
+    spikes: Spikes,
+}
+
+impl std::fmt::Debug for ApplyMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ApplyMetrics")
+    }
+}
+
+impl ApplyMetrics {
+    /// Those of the process's recorder.
+    #[must_use]
+    pub fn new() -> Self {
+        const LATENCY: &str = "edgesync_edge_receive_to_durable_seconds";
+        const GROUP: &str = "edgesync_edge_group_changes";
+        const SETS: &str = "edgesync_edge_applied_change_sets_total";
+        const CHANGES: &str = "edgesync_edge_applied_changes_total";
+        let help = "Time from the receipt of a change set to its being durable.";
+        describe_histogram!(LATENCY, Unit::Seconds, help);
+        describe_histogram!(GROUP, Unit::Count, "Changes made durable by one sync.");
+        describe_counter!(SETS, Unit::Count, "Change sets applied and durable.");
+        describe_counter!(CHANGES, Unit::Count, "Changes applied and durable.");
+        Self {
+            latency: histogram!(LATENCY),
+            group: histogram!(GROUP),
+            sets: counter!(SETS),
+            changes: counter!(CHANGES),
+            spikes: Spikes::new(),
+        }
+    }
+
+    /// A group is durable: the receipts of its sets, and the number of their changes.
+    pub fn durable(&mut self, receipts: &[Instant], changes: u64, now: Instant) {
+        for together in receipts.chunk_by(|a, b| a == b) {
+            let Some(receipt) = together.first() else { continue };
+            let latency = now.saturating_duration_since(*receipt);
+            self.latency.record_many(latency, together.len());
+            self.spikes.take(latency, now);
+        }
+        self.group.record(u32::try_from(changes).unwrap_or(u32::MAX));
+        self.sets.increment(receipts.len() as u64);
+        self.changes.increment(changes);
+    }
+
+    /// Tells the worst of the last minute.
+    pub fn tell(&mut self, now: Instant) {
+        self.spikes.tell(now);
+    }
+}
+
+impl Default for ApplyMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A latency is a spike if it is above this.
+const SPIKE_LEAST: Duration = Duration::from_millis(5);
+/// And above so many times the running median.
+const SPIKE_FACTOR: f64 = 10.0;
+/// Latencies from which on there is a median to speak of.
+const SPIKE_SAMPLES: u32 = 100;
+/// Length of the slots that the last minute is kept in.
+const SLOT: Duration = Duration::from_secs(10);
+
+/// Finds latencies that stand out, and the worst of the last minute.
+struct Spikes {
+    median: f64,
+    samples: u32,
+    worst: [f64; 6],
+    slot_ends: Option<Instant>,
+    count: Counter,
+    gauge: Gauge,
+}
+
+impl Spikes {
+    fn new() -> Self {
+        const COUNT: &str = "edgesync_edge_receive_to_durable_spikes_total";
+        const WORST: &str = "edgesync_edge_receive_to_durable_worst_seconds";
+        let help = "Change sets that took over 10 times the running median, and over 5 ms.";
+        describe_counter!(COUNT, Unit::Count, help);
+        let help = "Longest time from receipt to durable in the last minute.";
+        describe_gauge!(WORST, Unit::Seconds, help);
+        let (count, gauge) = (counter!(COUNT), gauge!(WORST));
+        Self { median: 0.0, samples: 0, worst: [0.0; 6], slot_ends: None, count, gauge }
+    }
+
+    /// The median follows by small steps, so that it costs no memory and a spike does not move it.
+    fn take(&mut self, latency: Duration, now: Instant) {
+        let seconds = latency.as_secs_f64();
+        let known = self.samples >= SPIKE_SAMPLES;
+        if known && latency > SPIKE_LEAST && seconds > SPIKE_FACTOR * self.median {
+            self.count.increment(1);
+        }
+        if self.samples == 0 {
+            self.median = seconds;
+        }
+        self.samples = self.samples.saturating_add(1);
+        self.median *= if seconds > self.median { 1.02 } else { 1.0 / 1.02 };
+        self.median = self.median.max(1e-9);
+        self.turn(now);
+        if let Some(worst) = self.worst.first_mut() {
+            *worst = worst.max(seconds);
+        }
+    }
+
+    /// Begins a new slot where the time has come.
+    fn turn(&mut self, now: Instant) {
+        let mut ends = self.slot_ends.unwrap_or(now + SLOT);
+        for _ in 0..self.worst.len() {
+            if now < ends {
+                break;
+            }
+            self.worst.rotate_right(1);
+            if let Some(first) = self.worst.first_mut() {
+                *first = 0.0;
+            }
+            ends += SLOT;
+        }
+        self.slot_ends = Some(ends.max(now));
+    }
+
+    fn tell(&mut self, now: Instant) {
+        self.turn(now);
+        self.gauge.set(self.worst.iter().copied().fold(0.0, f64::max));
+    }
+}
+
+/// What the session and the store tell of how things stand.
+pub struct StateMetrics {
+    head: Gauge,
+    position: Gauge,
+    lag_changes: Gauge,
+    lag_seconds: Gauge,
+    states: Vec<(LinkState, Gauge)>,
+    reconnects: Vec<(&'static str, Counter)>,
+    received: Counter,
+    duplicates: Counter,
+    resumed_from: Gauge,
+    zones: Gauge,
+    records: Gauge,
+    size: Gauge,
+    epoch: Gauge,
+    halted: Gauge,
+    rebuilds: Counter,
+}
+
+impl std::fmt::Debug for StateMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StateMetrics")
+    }
+}
+
+/// A gauge with its help.
+fn described(name: &'static str, unit: Unit, help: &'static str) -> Gauge {
+    describe_gauge!(name, unit, help);
+    gauge!(name)
+}
+
+/// A counter with its help.
+fn counted(name: &'static str, help: &'static str) -> Counter {
+    describe_counter!(name, Unit::Count, help);
+    counter!(name)
+}
+
+/// A number as a gauge takes it: exact up to 2^53.
+#[allow(clippy::cast_precision_loss)]
+const fn approximately(number: u64) -> f64 {
+    number as f64
+}
+
+impl StateMetrics {
+    /// Those of the process's recorder.
+    #[must_use]
+    pub fn new() -> Self {
+        use Unit::{Bytes, Count, Seconds};
+        const STATE: &str = "edgesync_edge_session_state";
+        const RECONNECTS: &str = "edgesync_edge_reconnects_total";
+        describe_gauge!(STATE, Count, "1 for the state that the session is in, 0 for the others.");
+        describe_counter!(RECONNECTS, Count, "Sessions and tries to connect that ended, by where.");
+        let of_state = |state: LinkState| (state, gauge!(STATE, "state" => state.label()));
+        let of_reason = |reason| (reason, counter!(RECONNECTS, "reason" => reason));
+        Self {
+            head: described(
+                "edgesync_edge_head",
+                Count,
+                "Offset of the control plane's head, as last heard.",
+            ),
+            position: described(
+                "edgesync_edge_position",
+                Count,
+                "Offset that is durable in the store.",
+            ),
+            lag_changes: described(
+                "edgesync_edge_lag_changes",
+                Count,
+                "Changes from the durable offset to the head, as last heard.",
+            ),
+            lag_seconds: described(
+                "edgesync_edge_lag_seconds",
+                Seconds,
+                "Age of the oldest change that is received and not durable; 0 if there is none.",
+            ),
+            states: LinkState::ALL.into_iter().map(of_state).collect(),
+            reconnects: RECONNECT_REASONS.into_iter().map(of_reason).collect(),
+            received: counted("edgesync_edge_received_changes_total", "Changes received."),
+            duplicates: counted(
+                "edgesync_edge_duplicate_changes_total",
+                "Changes received that the store had already; they have no effect.",
+            ),
+            resumed_from: described(
+                "edgesync_edge_resumed_from_offset",
+                Count,
+                "Offset that the last session began from.",
+            ),
+            zones: described("edgesync_edge_zones", Count, "Zones that the store serves."),
+            records: described("edgesync_edge_records", Count, "Records that the store serves."),
+            size: described("edgesync_edge_store_bytes", Bytes, "Size of the store on disk."),
+            epoch: described(
+                "edgesync_edge_boot_epoch",
+                Count,
+                "How often a store has been opened here.",
+            ),
+            halted: described(
+                "edgesync_edge_halted",
+                Count,
+                "1 if the edge has halted before a change set, or its store has failed.",
+            ),
+            rebuilds: counted(
+                "edgesync_edge_rebuilds_total",
+                "Stores put aside because their history is not the control plane's.",
+            ),
+        }
+    }
+
+    /// A session, or a try, has ended.
+    pub fn reconnect(&self, reason: &str) {
+        for (_, count) in self.reconnects.iter().filter(|(known, _)| *known == reason) {
+            count.increment(1);
+        }
+    }
+
+    /// Changes were received.
+    pub fn received(&self, changes: u64) {
+        self.received.increment(changes);
+    }
+
+    /// A store is put aside by the control plane's word.
+    pub fn rebuild(&self) {
+        self.rebuilds.increment(1);
+    }
+
+    /// A session goes on from an offset.
+    pub fn resumed_from(&self, offset: u64) {
+        self.resumed_from.set(approximately(offset));
+    }
+
+    /// Octets of the store on disk.
+    pub fn size(&self, octets: u64) {
+        self.size.set(approximately(octets));
+    }
+
+    /// How things stand.
+    pub fn tell(&self, status: &crate::status::Status, totals: crate::store::Totals, now: Instant) {
+        let durable = status.durable.map_or(0, |position| position.offset.0);
+        self.head.set(approximately(status.head.0));
+        self.position.set(approximately(durable));
+        self.lag_changes.set(approximately(status.head.0.saturating_sub(durable)));
+        let oldest = status.oldest_received.map(|oldest| now.saturating_duration_since(oldest));
+        self.lag_seconds.set(oldest.unwrap_or_default());
+        for (state, gauge) in &self.states {
+            gauge.set(if *state == status.link { 1.0 } else { 0.0 });
+        }
+        self.duplicates.absolute(status.duplicate_changes);
+        self.zones.set(approximately(totals.zones));
+        self.records.set(approximately(totals.records));
+        self.epoch.set(approximately(status.boot_epoch));
+        self.halted.set(if status.halted.is_some() { 1.0 } else { 0.0 });
+    }
+}
+
+impl Default for StateMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A store was put aside; `reason` is a [`crate::store::Distrust::label`].
+pub fn quarantined(reason: &'static str) {
+    const NAME: &str = "edgesync_edge_quarantines_total";
+    describe_counter!(NAME, Unit::Count, "Stores put aside because they could not be trusted.");
+    counter!(NAME, "reason" => reason).increment(1);
 }

@@ -97,10 +97,7 @@ mod tests {
     fn a_failure_is_one_line_with_each_cause_once() {
         let error = Outer(Middle(io::Error::other("disk on fire")));
         let line = Failure::runtime(error).line();
-        assert_eq!(
-            line,
-            "cannot open the store in /data: cannot read `meta`: disk on fire"
-        );
+        assert_eq!(line, "cannot open the store in /data: cannot read `meta`: disk on fire");
     }
 
     #[test]

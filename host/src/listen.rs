@@ -26,11 +26,7 @@ where
 {
     let shown = address.to_string();
     let bound = TcpListener::bind(address).await;
-    bound.map_err(|source| ListenError {
-        address: shown,
-        flag,
-        source,
-    })
+    bound.map_err(|source| ListenError { address: shown, flag, source })
 }
 
 fn reason(error: &io::Error, flag: &str) -> String {
@@ -68,10 +64,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_is_not_this_hosts_is_named() {
-        let refused = bind("192.0.2.1:9000", "--listen")
-            .await
-            .unwrap_err()
-            .to_string();
+        let refused = bind("192.0.2.1:9000", "--listen").await.unwrap_err().to_string();
         assert!(refused.contains("192.0.2.1:9000") && refused.contains("no such address"));
     }
 }

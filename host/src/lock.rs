@@ -59,41 +59,22 @@ impl DirLock {
     /// If it cannot be made or written to, or another process has it.
     pub fn take(dir: &Path) -> Result<Self, LockError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        made.map_err(|source| LockError::Create {
-            dir: dir.to_owned(),
-            source,
-        })?;
+        made.map_err(|source| LockError::Create { dir: dir.to_owned(), source })?;
         let path = dir.join(FILE);
-        let failed = |source| LockError::Use {
-            file: path.clone(),
-            source,
-        };
+        let failed = |source| LockError::Use { file: path.clone(), source };
         let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600);
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut file = options.open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(LockError::Held {
-                    dir: dir.to_owned(),
-                    holder: holder(&mut file),
-                });
+                return Err(LockError::Held { dir: dir.to_owned(), holder: holder(&mut file) });
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        let named = file
-            .set_len(0)
-            .and_then(|()| writeln!(file, "{}", process::id()));
+        let named = file.set_len(0).and_then(|()| writeln!(file, "{}", process::id()));
         named.map_err(failed)?;
-        Ok(Self {
-            dir: dir.to_owned(),
-            _file: file,
-        })
+        Ok(Self { dir: dir.to_owned(), _file: file })
     }
 
     /// The directory.
@@ -122,11 +103,9 @@ mod tests {
         let dir = parent.path().join("data");
         let first = DirLock::take(&dir).unwrap();
         let refused = DirLock::take(&dir).unwrap_err().to_string();
-        for part in [
-            &dir.display().to_string(),
-            &format!("process {}", process::id()),
-            "--data-dir",
-        ] {
+        for part in
+            [&dir.display().to_string(), &format!("process {}", process::id()), "--data-dir"]
+        {
             assert!(refused.contains(part), "{refused}");
         }
         assert_eq!(refused.lines().count(), 1);
@@ -139,10 +118,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("a/b");
         let _lock = DirLock::take(&dir).unwrap();
-        assert_eq!(
-            fs::metadata(&dir).unwrap().permissions().mode() & 0o777,
-            0o700
-        );
+        assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

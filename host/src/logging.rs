@@ -49,15 +49,11 @@ pub fn init() -> Result<(), LoggingError> {
 }
 
 fn filter(value: Option<&str>) -> Result<EnvFilter, LoggingError> {
-    let value = value
-        .filter(|value| !value.trim().is_empty())
-        .unwrap_or("info");
-    EnvFilter::builder()
-        .parse(value)
-        .map_err(|error| LoggingError::Filter {
-            value: value.to_owned(),
-            reason: error.to_string(),
-        })
+    let value = value.filter(|value| !value.trim().is_empty()).unwrap_or("info");
+    EnvFilter::builder().parse(value).map_err(|error| LoggingError::Filter {
+        value: value.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 #[cfg(test)]
@@ -68,21 +64,12 @@ mod tests {
     fn the_filter_is_info_unless_said_otherwise() {
         assert_eq!(filter(None).unwrap().to_string(), "info");
         assert_eq!(filter(Some(" ")).unwrap().to_string(), "info");
-        assert_eq!(
-            filter(Some("warn,edgesync_core=debug"))
-                .unwrap()
-                .to_string()
-                .len(),
-            24
-        );
+        assert_eq!(filter(Some("warn,edgesync_core=debug")).unwrap().to_string().len(), 24);
     }
 
     #[test]
     fn a_value_that_is_no_filter_is_refused_by_name() {
         let refused = filter(Some("edgesync=loud")).unwrap_err().to_string();
-        assert!(
-            refused.contains("EDGESYNC_LOG") && refused.contains("edgesync=loud"),
-            "{refused}"
-        );
+        assert!(refused.contains("EDGESYNC_LOG") && refused.contains("edgesync=loud"), "{refused}");
     }
 }

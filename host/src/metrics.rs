@@ -95,9 +95,7 @@ impl Metrics {
     #[must_use]
     pub fn render(&self) -> String {
         let version = self.version;
-        let process = Process::read()
-            .map(|process| process.exposition())
-            .unwrap_or_default();
+        let process = Process::read().map(|process| process.exposition()).unwrap_or_default();
         format!(
             "{}# HELP edgesync_build_info The software that runs; always 1.\n\
              # TYPE edgesync_build_info gauge\n\
@@ -130,19 +128,13 @@ mod tests {
     impl Metrics {
         /// Without a recorder for the process.
         pub(crate) fn local(version: &'static str) -> Self {
-            Self {
-                handle: recorder().unwrap().handle(),
-                version,
-            }
+            Self { handle: recorder().unwrap().handle(), version }
         }
     }
 
     fn rendered(record: impl FnOnce()) -> String {
         let recorder = recorder().unwrap();
-        let metrics = Metrics {
-            handle: recorder.handle(),
-            version: "1.2.3",
-        };
+        let metrics = Metrics { handle: recorder.handle(), version: "1.2.3" };
         ::metrics::with_local_recorder(&recorder, record);
         metrics.render()
     }
@@ -163,20 +155,14 @@ mod tests {
             "edgesync_group_sets_bucket{le=\"3\"} 0",
             "edgesync_group_sets_bucket{le=\"5\"} 1",
         ] {
-            assert!(
-                text.lines().any(|found| found == line),
-                "{line} not in:\n{text}"
-            );
+            assert!(text.lines().any(|found| found == line), "{line} not in:\n{text}");
         }
     }
 
     #[test]
     fn build_and_process_are_told_with_help_and_type() {
         let text = rendered(|| {});
-        assert!(
-            text.contains("\nedgesync_build_info{version=\"1.2.3\"} 1\n"),
-            "{text}"
-        );
+        assert!(text.contains("\nedgesync_build_info{version=\"1.2.3\"} 1\n"), "{text}");
         for name in [
             "edgesync_build_info",
             "process_resident_memory_bytes",

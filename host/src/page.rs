@@ -44,9 +44,7 @@ pub struct Page {
 
 impl fmt::Debug for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Page")
-            .field("metrics", &self.metrics)
-            .finish_non_exhaustive()
+        f.debug_struct("Page").field("metrics", &self.metrics).finish_non_exhaustive()
     }
 }
 
@@ -57,10 +55,7 @@ impl Page {
     where
         R: Fn() -> Result<(), String> + Send + Sync + 'static,
     {
-        Self {
-            metrics,
-            ready: Arc::new(ready),
-        }
+        Self { metrics, ready: Arc::new(ready) }
     }
 
     /// Serves the page until `shutdown` is done and the requests that were begun are answered.
@@ -70,12 +65,7 @@ impl Page {
         tokio::pin!(shutdown);
         loop {
             // The permit comes first: a connection that must wait does so in the host's queue.
-            let next = async {
-                (
-                    Arc::clone(&free).acquire_owned().await,
-                    listener.accept().await,
-                )
-            };
+            let next = async { (Arc::clone(&free).acquire_owned().await, listener.accept().await) };
             let (permit, accepted) = tokio::select! {
                 next = next => next,
                 () = &mut shutdown => break,

@@ -54,12 +54,7 @@ impl Process {
                 "Memory that is in RAM, in octets.",
                 &self.resident_bytes,
             ),
-            (
-                "process_open_fds",
-                "gauge",
-                "Open file descriptors.",
-                &self.open_fds,
-            ),
+            ("process_open_fds", "gauge", "Open file descriptors.", &self.open_fds),
             (
                 "process_start_time_seconds",
                 "gauge",
@@ -75,10 +70,7 @@ impl Process {
         ];
         for (name, kind, help, value) in metrics {
             // To write to a String cannot fail.
-            let _ = writeln!(
-                text,
-                "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n"
-            );
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
         }
         text
     }
@@ -105,15 +97,10 @@ mod tests {
     #[test]
     fn an_open_file_counts() {
         let before = Process::read().unwrap();
-        let files: Vec<_> = (0..50)
-            .map(|_| fs::File::open("/proc/self/stat").unwrap())
-            .collect();
+        let files: Vec<_> = (0..50).map(|_| fs::File::open("/proc/self/stat").unwrap()).collect();
         let after = Process::read().unwrap();
         // Other tests run beside this one.
-        assert!(
-            after.open_fds >= before.open_fds + 25,
-            "{before:?} {after:?}"
-        );
+        assert!(after.open_fds >= before.open_fds + 25, "{before:?} {after:?}");
         assert!(after.resident_bytes > 1_000_000);
         drop(files);
     }

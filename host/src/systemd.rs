@@ -37,9 +37,7 @@ pub fn status(line: &str) {
 /// unit has no watchdog. Runs on the runtime that it guards: if that hangs, so does this.
 pub fn watchdog(alive: impl Fn() -> bool + Send + 'static) -> Option<JoinHandle<()>> {
     let limit = sd_notify::watchdog_enabled()?;
-    Some(tokio::spawn(feed(limit / 2, alive, || {
-        tell(&[NotifyState::Watchdog])
-    })))
+    Some(tokio::spawn(feed(limit / 2, alive, || tell(&[NotifyState::Watchdog]))))
 }
 
 /// Calls `sign` every `period` in which `alive` is true.

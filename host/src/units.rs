@@ -17,13 +17,8 @@ const TIME_UNITS: [(&str, u64); 7] = [
 ];
 
 /// Octets of each unit of size, the largest first.
-const SIZE_UNITS: [(&str, u64); 5] = [
-    ("TiB", 1 << 40),
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("B", 1),
-];
+const SIZE_UNITS: [(&str, u64); 5] =
+    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 /// Why something is no length of time, or no size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -115,9 +110,7 @@ impl FromStr for ByteSize {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        read(text, &SIZE_UNITS)
-            .map(Self)
-            .ok_or_else(|| UnitError::Size(cut(text)))
+        read(text, &SIZE_UNITS).map(Self).ok_or_else(|| UnitError::Size(cut(text)))
     }
 }
 
@@ -133,11 +126,7 @@ impl fmt::Display for Period {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == 0 {
-            f.write_str("0B")
-        } else {
-            show(f, self.0, &SIZE_UNITS)
-        }
+        if self.0 == 0 { f.write_str("0B") } else { show(f, self.0, &SIZE_UNITS) }
     }
 }
 
@@ -179,10 +168,7 @@ fn read(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 
 /// The number in the largest unit that divides it.
 fn show(f: &mut fmt::Formatter<'_>, number: u64, units: &[(&str, u64)]) -> fmt::Result {
-    match units
-        .iter()
-        .find(|(_, factor)| number.is_multiple_of(*factor))
-    {
+    match units.iter().find(|(_, factor)| number.is_multiple_of(*factor)) {
         Some((name, factor)) => write!(f, "{}{name}", number / factor),
         None => Err(fmt::Error),
     }
@@ -216,11 +202,7 @@ mod tests {
     fn it_is_shown_in_the_form_that_reads_back() {
         for text in ["90s", "100ms", "2h", "1d", "1us", "0s", "7ns"] {
             let period: Period = text.parse().unwrap();
-            assert_eq!(
-                period.to_string().parse::<Period>().unwrap(),
-                period,
-                "{text}"
-            );
+            assert_eq!(period.to_string().parse::<Period>().unwrap(), period, "{text}");
         }
         assert_eq!(Period::from_millis(1_500).to_string(), "1500ms");
         assert_eq!(Period::from_secs(3_600).to_string(), "1h");
@@ -230,16 +212,7 @@ mod tests {
 
     #[test]
     fn what_is_no_length_or_size_is_refused() {
-        for bad in [
-            "",
-            "5",
-            "s",
-            "-1s",
-            "1.5s",
-            "5 parsecs",
-            "99999999999999999999s",
-            "300000d",
-        ] {
+        for bad in ["", "5", "s", "-1s", "1.5s", "5 parsecs", "99999999999999999999s", "300000d"] {
             assert!(bad.parse::<Period>().is_err(), "{bad}");
         }
         for bad in ["", "64", "64MB", "MiB", "99999999TiB"] {

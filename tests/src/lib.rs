@@ -1,1 +1,12 @@
-//! Whole-system tests of Edgesync
+//! What whole-system tests stand on: the real programs as processes on loopback, in a directory of
+//! their own, ended with their handles.
+
+mod independent;
+mod process;
+mod programs;
+mod stack;
+
+pub use independent::{Compiled, compile_zone, have, shared};
+pub use process::{Process, eventually};
+pub use programs::program;
+pub use stack::{Ran, Stack};

@@ -34,8 +34,8 @@ impl TextFile {
     pub fn create(path: &Path) -> Result<Self, Failure> {
         // A link stays a link: what it points to is replaced.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let out = Self::open(&path)
-            .map_err(|source| Failure::File { file: path.clone(), source })?;
+        let out =
+            Self::open(&path).map_err(|source| Failure::File { file: path.clone(), source })?;
         Ok(Self { path, out })
     }
 
@@ -81,7 +81,7 @@ impl TextFile {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, io::Read, os::unix::fs::FileTypeExt, process::Command};
 
     use super::*;
 
@@ -101,12 +101,21 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
+    /// On a pipe of its own: a failure of this test must not replace a device of the host.
     #[test]
-    fn a_device_is_written_to_and_not_replaced() {
-        let mut null = TextFile::create(Path::new("/dev/null")).unwrap();
-        null.write("x").unwrap();
-        null.finish().unwrap();
-        assert!(!Path::new("/dev/null").metadata().unwrap().is_file());
+    fn a_pipe_is_written_to_and_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        // Open for reading and writing, so that neither side waits for the other.
+        let mut pipe = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let mut out = TextFile::create(&path).unwrap();
+        out.write("text").unwrap();
+        out.finish().unwrap();
+        assert!(path.metadata().unwrap().file_type().is_fifo());
+        let mut text = [0; 4];
+        pipe.read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"text");
     }
 
     #[test]

@@ -81,7 +81,10 @@ mod tests {
         let mut columns = Columns::default();
         let first = columns.page(&["OWNER", "TTL"], vec![row(["www.example.com.", "60"])]);
         assert_eq!(first, "OWNER             TTL\nwww.example.com.  60\n");
-        assert_eq!(columns.page(&["OWNER", "TTL"], vec![row(["a.", "5"])]), format!("{:18}5\n", "a."));
+        assert_eq!(
+            columns.page(&["OWNER", "TTL"], vec![row(["a.", "5"])]),
+            format!("{:18}5\n", "a.")
+        );
         assert_eq!(columns.page(&["OWNER", "TTL"], Vec::new()), "");
     }
 

@@ -186,9 +186,8 @@ impl Fleet {
     fn with_seat(&self, seat: &Seat, change: impl FnOnce(&mut Edge)) -> bool {
         let mut edges = self.lock();
         let edge = edges.by_id.get_mut(&seat.edge);
-        let holds = |edge: &&mut Edge| {
-            edge.live.as_ref().is_some_and(|live| live.session == seat.session)
-        };
+        let holds =
+            |edge: &&mut Edge| edge.live.as_ref().is_some_and(|live| live.session == seat.session);
         let Some(edge) = edge.filter(holds) else { return false };
         change(edge);
         drop(edges);
@@ -201,8 +200,7 @@ impl Fleet {
     pub fn edges(&self) -> Vec<EdgeView> {
         let head = self.head();
         let edges = self.lock();
-        let mut views: Vec<_> =
-            edges.by_id.iter().map(|(id, edge)| edge.view(id, head)).collect();
+        let mut views: Vec<_> = edges.by_id.iter().map(|(id, edge)| edge.view(id, head)).collect();
         drop(edges);
         for view in views.iter_mut().filter(|view| view.lag_changes > 0) {
             let durable = view.durable.map_or(Offset::ZERO, |position| position.offset);
@@ -213,7 +211,8 @@ impl Fleet {
 
     /// Age of the oldest change after an offset.
     fn age_of_next(&self, after: Offset) -> Duration {
-        if let Some(next) = self.shared.log.recent(after, 1).and_then(|sets| sets.first().cloned()) {
+        if let Some(next) = self.shared.log.recent(after, 1).and_then(|sets| sets.first().cloned())
+        {
             return Instant::now().saturating_duration_since(next.at);
         }
         let entries = self.shared.log.view().and_then(|view| view.entries(after, 1));

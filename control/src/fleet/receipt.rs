@@ -116,7 +116,11 @@ impl Fleet {
                 let ids: BTreeSet<_> = ids.into_iter().collect();
                 let unknown: Vec<_> = ids.difference(&registered).cloned().collect();
                 let needed = ids.len();
-                if unknown.is_empty() { Ok((ids, needed)) } else { Err(WaitError::Unknown(unknown)) }
+                if unknown.is_empty() {
+                    Ok((ids, needed))
+                } else {
+                    Err(WaitError::Unknown(unknown))
+                }
             }
         }
     }

@@ -21,8 +21,8 @@ use super::{
     Committed, FleetRow, Write, WriteError, idempotency,
     prepare::{self, Prepared},
     schema::{
-        AUDIT, AuditEntry, FLEET, GARBAGE, GENERATIONS, IDS, KEYS, KEYS_BY_TIME, LOG, LogEntry, META,
-        META_HEAD, RECORDS, ZONES, push_position,
+        AUDIT, AuditEntry, FLEET, GARBAGE, GENERATIONS, IDS, KEYS, KEYS_BY_TIME, LOG, LogEntry,
+        META, META_HEAD, RECORDS, ZONES, push_position,
     },
     view::malformed,
 };
@@ -269,7 +269,8 @@ impl stage::View for OneGeneration<'_> {
     type Error = redb::Error;
 
     fn at_owner(&self, owner: &Name) -> Result<Vec<Record>, redb::Error> {
-        self.generation.map_or_else(|| Ok(Vec::new()), |generation| self.view.at_owner(generation, owner))
+        self.generation
+            .map_or_else(|| Ok(Vec::new()), |generation| self.view.at_owner(generation, owner))
     }
 }
 

@@ -45,7 +45,11 @@ pub(super) fn find(
         Ok((request, Committed { first, position, generation, replayed: true }))
     };
     let (request, committed) = read().map_err(malformed)?;
-    Ok(Some(if request == idempotency.request { Ok(committed) } else { Err(WriteError::KeyReused) }))
+    Ok(Some(if request == idempotency.request {
+        Ok(committed)
+    } else {
+        Err(WriteError::KeyReused)
+    }))
 }
 
 /// Remembers the answer to a write.

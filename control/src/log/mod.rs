@@ -119,7 +119,9 @@ pub enum WriteError {
     #[error("the zone {0} exists already")]
     ZoneExists(Name),
     /// The zone was changed since the caller looked.
-    #[error("the zone {zone} has the version {has}, not {wanted}: it was changed meanwhile; read it again")]
+    #[error(
+        "the zone {zone} has the version {has}, not {wanted}: it was changed meanwhile; read it again"
+    )]
     ZoneVersion {
         /// The origin.
         zone: Name,

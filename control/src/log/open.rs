@@ -14,8 +14,8 @@ use super::{
     Shared,
     recent::Recent,
     schema::{
-        AUDIT, FLEET, FORMAT, GARBAGE, GENERATIONS, IDS, KEYS, KEYS_BY_TIME, LOG, META, META_FORMAT,
-        META_HEAD, RECORDS, Reader, ZONES, push_position,
+        AUDIT, FLEET, FORMAT, GARBAGE, GENERATIONS, IDS, KEYS, KEYS_BY_TIME, LOG, META,
+        META_FORMAT, META_HEAD, RECORDS, Reader, ZONES, push_position,
     },
     sequencer::{Queue, Sequencer},
     view::malformed,
@@ -85,7 +85,9 @@ pub(super) fn open(options: &Options) -> Result<Shared, OpenError> {
     fs::File::open(&options.dir).and_then(|dir| dir.sync_all()).map_err(io)?;
     let head = match read_head(&database, &path)? {
         Some(head) => head,
-        None => create(&database).map_err(|source| OpenError::Store { path: path.clone(), source })?,
+        None => {
+            create(&database).map_err(|source| OpenError::Store { path: path.clone(), source })?
+        }
     };
     let database = Arc::new(database);
     let recent = Arc::new(Recent::new(options.recent_bytes));
@@ -108,7 +110,11 @@ fn read_head(database: &Database, path: &Path) -> Result<Option<Position>, OpenE
         Err(redb::TableError::TableDoesNotExist(_)) => {
             let foreign = transaction.list_tables().map_err(|e| store(e.into()))?.next().is_some();
             let found = "of another program".to_owned();
-            return if foreign { Err(OpenError::Format { path: path.into(), found }) } else { Ok(None) };
+            return if foreign {
+                Err(OpenError::Format { path: path.into(), found })
+            } else {
+                Ok(None)
+            };
         }
         Err(error) => return Err(store(error.into())),
     };
@@ -118,7 +124,8 @@ fn read_head(database: &Database, path: &Path) -> Result<Option<Position>, OpenE
     };
     let format = value(META_FORMAT)?;
     if format != FORMAT.to_be_bytes() {
-        let number = Reader(&format).number().map_or_else(|_| "unknown".to_owned(), |n| n.to_string());
+        let number =
+            Reader(&format).number().map_or_else(|_| "unknown".to_owned(), |n| n.to_string());
         return Err(OpenError::Format { path: path.into(), found: number });
     }
     let head = Reader(&value(META_HEAD)?).position().map_err(|e| store(malformed(e)))?;

@@ -119,8 +119,7 @@ impl Draft<'_> {
         let first = sets.last().map_or(self.first, |set| set.last().next());
         let generation = Generation(first.0);
         let (view, operations) = (self.view.of(None), creates(records));
-        let records =
-            stage::stage(&view, self.zone, operations, first.next(), Serial::AsWritten)?;
+        let records = stage::stage(&view, self.zone, operations, first.next(), Serial::AsWritten)?;
         let changes = std::iter::once(change).chain(records).collect();
         sets.push(self.set(generation, first, changes));
         Ok(Prepared { sets, generation })
@@ -143,8 +142,7 @@ impl Draft<'_> {
             return Err(WriteError::Empty.into());
         }
         let (view, operations) = (self.view.of(Some(generation)), creates(records));
-        let changes =
-            stage::stage(&view, self.zone, operations, self.first, Serial::AsWritten)?;
+        let changes = stage::stage(&view, self.zone, operations, self.first, Serial::AsWritten)?;
         Ok(Prepared { sets: vec![self.set(generation, self.first, changes)], generation })
     }
 
@@ -158,7 +156,9 @@ impl Draft<'_> {
         let began = self.states.hidden.map_or(Offset::ZERO, |hidden| hidden.version);
         let has = version(self.states).unwrap_or(Offset::ZERO);
         if began != has {
-            return Err(WriteError::ZoneVersion { zone: self.zone.clone(), has, wanted: began }.into());
+            return Err(
+                WriteError::ZoneVersion { zone: self.zone.clone(), has, wanted: began }.into()
+            );
         }
         let (view, operations) = (self.view.of(Some(generation)), creates(records));
         let mut changes =

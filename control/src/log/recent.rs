@@ -20,7 +20,6 @@ pub struct Released {
     pub at: Instant,
 }
 
-
 /// The sets released last, bounded in octets.
 pub(super) struct Recent {
     octets: usize,

@@ -199,7 +199,8 @@ impl Sequencer {
         let (mut answers, mut released) = (Vec::with_capacity(group.outcomes.len()), Vec::new());
         for Outcome { answer, sets } in group.outcomes {
             answers.push(answer);
-            released.extend(sets.into_iter().map(|(zone, set)| Arc::new(Released { set, zone, at })));
+            released
+                .extend(sets.into_iter().map(|(zone, set)| Arc::new(Released { set, zone, at })));
         }
         record_metrics(&released, at - started, group.head);
         self.recent.release(released);

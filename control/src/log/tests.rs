@@ -46,14 +46,7 @@ fn write(action: Action) -> Write {
         peer: "127.0.0.1:1".to_owned(),
         method: "test/Write",
     };
-    Write {
-        zone: origin(),
-        action,
-        caller,
-        idempotency: None,
-        if_zone_version: None,
-        stream: None,
-    }
+    Write { zone: origin(), action, caller, idempotency: None, if_zone_version: None, stream: None }
 }
 
 fn change(operations: Vec<Operation>) -> Write {
@@ -146,7 +139,9 @@ async fn offsets_follow_the_order_in_which_writes_are_submitted() {
     create_zone(&log).await;
     let mut pending = Vec::new();
     for n in 0..200u8 {
-        pending.push(log.submit(change(vec![Operation::Create(a(&format!("n{n}"), n))])).await.unwrap());
+        pending.push(
+            log.submit(change(vec![Operation::Create(a(&format!("n{n}"), n))])).await.unwrap(),
+        );
     }
     let mut last = Offset(3);
     for pending in pending {
@@ -217,7 +212,10 @@ async fn an_idempotency_key_gives_the_first_answer_again_and_only_to_the_same_re
     assert_eq!(log.commit(write(2)).await, Err(WriteError::KeyReused));
     let mut other = write(2);
     other.caller.principal = "somebody else".to_owned();
-    assert!(matches!(log.commit(other).await, Err(WriteError::Refused(_))), "keys are per principal");
+    assert!(
+        matches!(log.commit(other).await, Err(WriteError::Refused(_))),
+        "keys are per principal"
+    );
     log.close().await;
     drop(log);
     let log = open(dir.path()).unwrap();
@@ -319,6 +317,10 @@ async fn a_store_of_another_program_or_process_is_refused_with_one_line() {
     let Err(error @ OpenError::Format { .. }) = open(dir.path()) else { panic!() };
     assert!(error.to_string().contains("99") && !error.to_string().contains('\n'));
     let text = tempfile::tempdir().unwrap();
-    std::fs::write(text.path().join("log.redb"), "not a database, but long enough to be read".repeat(200)).unwrap();
+    std::fs::write(
+        text.path().join("log.redb"),
+        "not a database, but long enough to be read".repeat(200),
+    )
+    .unwrap();
     assert!(matches!(open(text.path()), Err(OpenError::Store { .. })));
 }

@@ -183,7 +183,8 @@ impl Session {
     /// Reads what follows an offset: from memory if it is there, else from the log.
     async fn fetch(&mut self, after: Offset, octets: usize) {
         let log_id = self.api.log.head().borrow().log;
-        let position = |set: &CommittedSet| Position { log: log_id, offset: set.last, hash: set.hash };
+        let position =
+            |set: &CommittedSet| Position { log: log_id, offset: set.last, hash: set.hash };
         let (mut sets, mut read_to) = (Vec::new(), None);
         if let Some(recent) = self.api.log.recent(after, octets) {
             let now = Instant::now();
@@ -196,7 +197,9 @@ impl Session {
             read_to = stored.last().map(position);
             let wanted = |set: &CommittedSet| match &self.filter {
                 Filter::All => true,
-                filter => convert::decode_set(set.body.clone()).is_ok_and(|s| filter.wants(&s.zone)),
+                filter => {
+                    convert::decode_set(set.body.clone()).is_ok_and(|s| filter.wants(&s.zone))
+                }
             };
             sets = stored;
             sets.retain(wanted);
@@ -232,7 +235,11 @@ async fn hash_at(log: &Log, offset: Offset) -> Result<Option<HistoryHash>, ReadF
 }
 
 /// The sets after an offset, from the log's store.
-async fn read_log(log: &Log, after: Offset, octets: usize) -> Result<Vec<CommittedSet>, ReadFailed> {
+async fn read_log(
+    log: &Log,
+    after: Offset,
+    octets: usize,
+) -> Result<Vec<CommittedSet>, ReadFailed> {
     let log = log.clone();
     let read = tokio::task::spawn_blocking(move || log.view()?.entries(after, octets)).await;
     let entries = read.map_err(|_| ReadFailed)?.map_err(ReadFailed::from)?;

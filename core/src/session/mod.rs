@@ -58,9 +58,9 @@ impl Filter {
         let mut hasher = blake3::Hasher::new();
         match self {
             Self::All => hasher.update(b"all"),
-            Self::Zones(zones) => {
-                zones.iter().fold(hasher.update(b"zones"), |hasher, zone| hasher.update(zone.wire()))
-            }
+            Self::Zones(zones) => zones
+                .iter()
+                .fold(hasher.update(b"zones"), |hasher, zone| hasher.update(zone.wire())),
         };
         *hasher.finalize().as_bytes()
     }

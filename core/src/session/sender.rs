@@ -316,9 +316,10 @@ fn judge(position: Option<Position>, ours: Option<HistoryHash>, head: Position) 
     let rebuild = |reason: String| Start::Rebuild { reason };
     match position {
         None => Start::Resume,
-        Some(theirs) if theirs.log != head.log => {
-            rebuild(format!("the edge has a position in log {}, this is log {}", theirs.log, head.log))
-        }
+        Some(theirs) if theirs.log != head.log => rebuild(format!(
+            "the edge has a position in log {}, this is log {}",
+            theirs.log, head.log
+        )),
         Some(theirs) if theirs.offset > head.offset => rebuild(format!(
             "the edge is at offset {}, beyond this log's head {}: the log was restored from a backup",
             theirs.offset, head.offset

@@ -256,10 +256,14 @@ impl World {
             }
             self.pass(Duration::from_millis(1_000));
         }
-        let wanted: Vec<_> = self.log.sets.iter().filter(|s| s.first.0 % self.stride == 0).collect();
+        let wanted: Vec<_> =
+            self.log.sets.iter().filter(|s| s.first.0 % self.stride == 0).collect();
         let applied: Vec<_> = self.store.applied.iter().map(|set| (set.first, &set.body)).collect();
         assert_eq!(applied, wanted.iter().map(|s| (s.first, &s.body)).collect::<Vec<_>>());
-        assert_eq!(self.store.position.map(|p| p.offset), Some(self.log.head.offset).filter(|o| o.0 > 0));
+        assert_eq!(
+            self.store.position.map(|p| p.offset),
+            Some(self.log.head.offset).filter(|o| o.0 > 0)
+        );
         assert_eq!(self.acked, self.log.head.offset, "invariant 20: the edge reaches the head");
     }
 }

@@ -180,8 +180,7 @@ impl<V: View> Staging<'_, V> {
         check_ttl(ttl)?;
         let version = self.next();
         let id = RecordId(version.0);
-        let record =
-            Record { id, version, owner: owner.clone(), rtype, ttl, rdata: rdata.clone() };
+        let record = Record { id, version, owner: owner.clone(), rtype, ttl, rdata: rdata.clone() };
         self.owner(&owner)?.insert(record)?;
         let octets = owner.wire().len() + rdata.len();
         self.push(octets, Change::RecordCreate { owner, rtype, ttl, rdata })

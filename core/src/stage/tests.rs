@@ -86,7 +86,10 @@ fn an_owner_outside_the_zone_is_refused_and_named_with_its_operation() {
 #[test]
 fn a_cname_stands_alone_but_for_rrsig_and_nsec() {
     let zone = plain();
-    assert!(matches!(refusal(&zone, vec![create("alias 60 A 192.0.2.3")]), Refusal::CnameNotAlone(_)));
+    assert!(matches!(
+        refusal(&zone, vec![create("alias 60 A 192.0.2.3")]),
+        Refusal::CnameNotAlone(_)
+    ));
     assert!(matches!(refusal(&zone, vec![create("www 60 CNAME x")]), Refusal::CnameNotAlone(_)));
     assert!(matches!(refusal(&zone, vec![create("alias 60 CNAME x")]), Refusal::NotSingle { .. }));
     assert!(staged(&zone, vec![create("alias 60 NSEC www CNAME")]).is_ok());
@@ -163,7 +166,10 @@ fn the_serial_rises_by_itself_unless_the_set_writes_it_or_the_zone_is_signed() {
         refusal(&zone_plain, vec![lower]),
         Refusal::SerialDoesNotRise { before: 7, after: 6 }
     ));
-    let signed = zone(&[SOA, "@ 60 ZONEMD 7 1 1 00000000000000000000000000000000 00000000000000000000000000000000 00000000000000000000000000000000"]);
+    let signed = zone(&[
+        SOA,
+        "@ 60 ZONEMD 7 1 1 00000000000000000000000000000000 00000000000000000000000000000000 00000000000000000000000000000000",
+    ]);
     assert_eq!(serial(&staged(&signed, vec![new()]).unwrap()), None);
     let kept = stage(&zone_plain, &origin(), vec![new()], Offset(100), Serial::AsWritten).unwrap();
     assert_eq!(serial(&kept), None);
@@ -194,7 +200,10 @@ fn records_are_addressed_by_id_and_version_or_by_exact_content() {
 #[test]
 fn equality_is_by_canonical_rdata_and_duplicates_are_refused() {
     let zone = plain();
-    assert!(matches!(refusal(&zone, vec![create("www 60 A 192.0.2.1")]), Refusal::Duplicate { id: RecordId(2), .. }));
+    assert!(matches!(
+        refusal(&zone, vec![create("www 60 A 192.0.2.1")]),
+        Refusal::Duplicate { id: RecordId(2), .. }
+    ));
     let twice = vec![create("x 60 NS a.example."), create("x 60 NS A.Example.")];
     assert!(matches!(refusal(&zone, twice), Refusal::Duplicate { .. }));
     let lower_case = Operation::Delete(Target::Exact(data("alias 60 CNAME WWW")));
@@ -209,7 +218,10 @@ fn a_set_sees_what_its_own_operations_did() {
         edit(Target::Exact(data("new 60 A 192.0.2.9")), None, Some("new 60 A 192.0.2.10")),
     ];
     let changes = staged(&zone, create_and_edit).unwrap();
-    assert!(matches!(changes[1], Change::RecordEdit { id: RecordId(100), .. }), "the id of its create");
+    assert!(
+        matches!(changes[1], Change::RecordEdit { id: RecordId(100), .. }),
+        "the id of its create"
+    );
     let twice = vec![Operation::Delete(by_id(&zone, 2)), Operation::Delete(by_id(&zone, 2))];
     assert!(matches!(refusal(&zone, twice), Refusal::NoRecord(_)));
 }
@@ -222,7 +234,10 @@ fn limits_hold_in_number_and_in_octets() {
     };
     assert!(staged(&zone, many(1_000).collect()).is_ok());
     assert!(matches!(refusal(&zone, many(1_001).collect()), Refusal::RrsetTooLarge { .. }));
-    assert!(matches!(refusal(&zone, vec![create("x 2147483648 A 192.0.2.1")]), Refusal::TtlTooLarge(_)));
+    assert!(matches!(
+        refusal(&zone, vec![create("x 2147483648 A 192.0.2.1")]),
+        Refusal::TtlTooLarge(_)
+    ));
     let large = |n: usize| {
         let owner = Name::parse(&format!("n{n}"), &origin()).unwrap();
         let rdata = vec![0; 60_000].into();

@@ -41,8 +41,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// True if the disk may have lost what it had said to have: the store cannot be trusted any
-    /// more, not even after a restart. A full disk is not of that kind.
+    /// True if the disk may have lost what it had said to have, or the store is damaged: it cannot
+    /// be trusted any more, not even after a restart. A full disk is not of that kind.
     #[must_use]
     pub fn loses_trust(&self) -> bool {
         let lost = |error: &io::Error| {
@@ -51,6 +51,7 @@ impl StoreError {
         };
         match self {
             Self::Sync(error) | Self::Engine(sled::Error::Io(error)) => lost(error),
+            Self::Engine(_) | Self::Malformed(_) => true,
             _ => false,
         }
     }

@@ -166,7 +166,7 @@ impl Store {
         let begin = Instant::now();
         let synced = self.engine.sync();
         self.metrics.sync.record(begin.elapsed());
-        synced.inspect_err(|error| self.distrust_later(error))?;
+        synced?;
         self.durable = self.gate.read().position;
         Ok(self.durable)
     }
@@ -211,6 +211,16 @@ impl Store {
         let Some(Position { log, offset, .. }) = current else { return Ok(()) };
         let mark = Some(Mark { log, offset, records });
         Witness { epoch: self.epoch, mark }.write(&self.paths.witness)
+    }
+
+    /// Gives the store up after a failure. If it means that the store cannot be trusted, the next
+    /// start puts it aside.
+    pub fn give_up(&self, error: &StoreError) {
+        if error.loses_trust()
+            && let Err(error) = quarantine::mark(&self.paths, &error.to_string())
+        {
+            tracing::error!(%error, "cannot mark the store as not to be trusted");
+        }
     }
 
     /// Puts the store aside and opens an empty one in its place. Readers stay.
@@ -292,22 +302,12 @@ impl Store {
     ) -> Result<(), StoreError> {
         let begin = Instant::now();
         let mut view = self.gate.write();
-        self.engine.write(batch).inspect_err(|error| self.distrust_later(error))?;
+        self.engine.write(batch)?;
         effects.show(&mut view);
         view.staged = staged;
         drop(view);
         self.metrics.write.record(begin.elapsed());
         self.garbage.extend(effects.garbage);
         Ok(())
-    }
-
-    /// If a failure means that the disk may have lost what it had said to have: the next start must
-    /// not trust what it finds.
-    fn distrust_later(&self, error: &StoreError) {
-        if error.loses_trust()
-            && let Err(error) = quarantine::mark(&self.paths, &error.to_string())
-        {
-            tracing::error!(%error, "cannot mark the store as not to be trusted");
-        }
     }
 }

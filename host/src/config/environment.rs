@@ -57,10 +57,7 @@ fn lookup<'a>(known: &'a Dict, path: &[String]) -> Option<&'a Value> {
 fn typed(text: &str, default: Option<&Value>) -> Value {
     match default {
         Some(Value::Array(..)) => {
-            let items = text
-                .split(',')
-                .map(str::trim)
-                .filter(|item| !item.is_empty());
+            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
             Value::Array(Tag::Default, items.map(Value::from).collect())
         }
         _ => Value::from(text),

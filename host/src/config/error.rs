@@ -53,10 +53,7 @@ pub enum ConfigError {
 impl ConfigError {
     /// From the first of the errors that were found in the merged layers.
     pub(super) fn of_value(error: &figment::Error, otherwise: &str) -> Self {
-        let place = error
-            .metadata
-            .as_ref()
-            .map_or(otherwise, |metadata| metadata.name.as_ref());
+        let place = error.metadata.as_ref().map_or(otherwise, |metadata| metadata.name.as_ref());
         Self::Value {
             place: place.to_owned(),
             key: error.path.join("."),

@@ -19,32 +19,20 @@ impl Unknown {
     /// As an error about a file.
     pub fn in_file(self, path: &Path) -> ConfigError {
         let Self { key, nearest } = self;
-        ConfigError::UnknownKey {
-            place: path.display().to_string(),
-            key,
-            nearest,
-        }
+        ConfigError::UnknownKey { place: path.display().to_string(), key, nearest }
     }
 
     /// As an error about a variable.
     pub fn in_environment(self, prefix: &str) -> ConfigError {
         let name = |key: &str| format!("{prefix}{}", key.replace('.', "__").to_uppercase());
         let (key, nearest) = (name(&self.key), name(&self.nearest));
-        ConfigError::UnknownKey {
-            place: "the environment".to_owned(),
-            key,
-            nearest,
-        }
+        ConfigError::UnknownKey { place: "the environment".to_owned(), key, nearest }
     }
 
     /// As an error about the command line: a flag without a key is a defect of the program.
     pub fn in_flags(self) -> ConfigError {
         let Self { key, nearest } = self;
-        ConfigError::UnknownKey {
-            place: super::FLAGS.to_owned(),
-            key,
-            nearest,
-        }
+        ConfigError::UnknownKey { place: super::FLAGS.to_owned(), key, nearest }
     }
 }
 
@@ -52,23 +40,18 @@ impl Unknown {
 pub(super) fn check(known: &Dict, given: &Dict) -> Result<(), Unknown> {
     match first_unknown(known, given, "") {
         None => Ok(()),
-        Some(key) => Err(Unknown {
-            nearest: nearest(known, &key),
-            key,
-        }),
+        Some(key) => Err(Unknown { nearest: nearest(known, &key), key }),
     }
 }
 
 fn first_unknown(known: &Dict, given: &Dict, table: &str) -> Option<String> {
-    given
-        .iter()
-        .find_map(|(key, value)| match (known.get(key), value) {
-            (None, _) => Some(format!("{table}{key}")),
-            (Some(Value::Dict(_, known)), Value::Dict(_, given)) if !known.is_empty() => {
-                first_unknown(known, given, &format!("{table}{key}."))
-            }
-            _ => None,
-        })
+    given.iter().find_map(|(key, value)| match (known.get(key), value) {
+        (None, _) => Some(format!("{table}{key}")),
+        (Some(Value::Dict(_, known)), Value::Dict(_, given)) if !known.is_empty() => {
+            first_unknown(known, given, &format!("{table}{key}."))
+        }
+        _ => None,
+    })
 }
 
 /// The known key that looks most like `key`: as a whole, or by its last part if it stands in the

@@ -30,10 +30,7 @@ where
     F: Serialize,
 {
     let variables = std::env::vars_os().filter_map(|(name, value)| {
-        Some((
-            name.into_string().ok()?,
-            value.to_string_lossy().into_owned(),
-        ))
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
     });
     load_from(file, env_prefix, variables, flags)
 }
@@ -63,9 +60,7 @@ where
     keep_given(&mut given);
     keys::check(&known, &given).map_err(keys::Unknown::in_flags)?;
     figment = figment.merge(layer(FLAGS, given));
-    figment
-        .extract_lossy()
-        .map_err(|error| ConfigError::of_value(&error, FLAGS))
+    figment.extract_lossy().map_err(|error| ConfigError::of_value(&error, FLAGS))
 }
 
 /// Name of the layer of flags.
@@ -78,10 +73,7 @@ struct Layer {
 }
 
 fn layer(name: &str, values: Dict) -> Layer {
-    Layer {
-        name: name.to_owned(),
-        values,
-    }
+    Layer { name: name.to_owned(), values }
 }
 
 impl Provider for Layer {
@@ -95,28 +87,16 @@ impl Provider for Layer {
 }
 
 fn read_file(path: &Path) -> Result<Dict, ConfigError> {
-    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
-        file: path.to_owned(),
-        source,
-    })?;
+    let text = fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { file: path.to_owned(), source })?;
     Toml::from_str(&text).map_err(|error| {
-        let before = error
-            .span()
-            .and_then(|span| text.get(..span.start))
-            .unwrap_or_default();
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         ConfigError::Syntax {
             file: path.to_owned(),
             line: before.matches('\n').count() + 1,
-            column: before
-                .get(line_start..)
-                .map_or(0, |line| line.chars().count())
-                + 1,
-            reason: error
-                .message()
-                .split_whitespace()
-                .collect::<Vec<_>>()
-                .join(" "),
+            column: before.get(line_start..).map_or(0, |line| line.chars().count()) + 1,
+            reason: error.message().split_whitespace().collect::<Vec<_>>().join(" "),
         }
     })
 }

@@ -41,10 +41,7 @@ impl Default for Config {
 
 impl Default for Sync {
     fn default() -> Self {
-        Self {
-            window: ByteSize::from_mib(4),
-            heartbeat: Period::from_secs(1),
-        }
+        Self { window: ByteSize::from_mib(4), heartbeat: Period::from_secs(1) }
     }
 }
 
@@ -64,37 +61,22 @@ fn file(text: &str) -> (TempDir, PathBuf) {
 
 fn load_all(text: &str, variables: &[(&str, &str)], flags: &Flags) -> Result<Config, ConfigError> {
     let (_dir, path) = file(text);
-    let variables = variables
-        .iter()
-        .map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    let variables = variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
     load_from(Some(&path), "TEST_", variables, flags)
 }
 
 #[test]
 fn each_layer_overrides_the_one_before() {
-    let flags = Flags {
-        listen: Some("d".to_owned()),
-        ..Flags::default()
-    };
+    let flags = Flags { listen: Some("d".to_owned()), ..Flags::default() };
     let text = "listen = 'b'\nedge_id = 'b'\nmax_sessions = 2\ncontrol = ['x']\n\
                 [sync]\nwindow = '1MiB'\n";
-    let variables = [
-        ("TEST_LISTEN", "c"),
-        ("TEST_EDGE_ID", "c"),
-        ("OTHER_LISTEN", "z"),
-    ];
+    let variables = [("TEST_LISTEN", "c"), ("TEST_EDGE_ID", "c"), ("OTHER_LISTEN", "z")];
     let config = load_all(text, &variables, &flags).unwrap();
     assert_eq!(config.listen, "d");
     assert_eq!(config.edge_id, "c");
     assert_eq!(config.max_sessions, 2);
     assert_eq!(config.control, ["x"]);
-    assert_eq!(
-        config.sync,
-        Sync {
-            window: ByteSize::from_mib(1),
-            ..Sync::default()
-        }
-    );
+    assert_eq!(config.sync, Sync { window: ByteSize::from_mib(1), ..Sync::default() });
     assert_eq!(config.socket, None);
 }
 
@@ -124,17 +106,11 @@ fn a_variable_has_the_type_of_its_key() {
 fn an_unknown_key_in_any_table_is_refused_with_the_nearest() {
     for (text, key, nearest) in [
         ("lisen = 'x'\n", "`lisen`", "`listen`"),
-        (
-            "[sync]\nwindows = '1MiB'\n",
-            "`sync.windows`",
-            "`sync.window`",
-        ),
+        ("[sync]\nwindows = '1MiB'\n", "`sync.windows`", "`sync.window`"),
         ("heartbeat = '1s'\n", "`heartbeat`", "`sync.heartbeat`"),
         ("[sink]\nwindow = '1MiB'\n", "`sink`", "`sync`"),
     ] {
-        let refused = load_all(text, &[], &Flags::default())
-            .unwrap_err()
-            .to_string();
+        let refused = load_all(text, &[], &Flags::default()).unwrap_err().to_string();
         for part in ["control.toml", key, nearest] {
             assert!(refused.contains(part), "{refused}");
         }
@@ -167,41 +143,16 @@ fn what_kubernetes_sets_for_a_service_of_our_name_is_let_pass() {
 #[test]
 fn a_wrong_type_names_where_it_stands_and_its_key() {
     for (text, variable, place, key) in [
-        (
-            "max_sessions = 'many'\n",
-            None,
-            "control.toml",
-            "`max_sessions`",
-        ),
-        (
-            "max_sessions = -1\n",
-            None,
-            "control.toml",
-            "`max_sessions`",
-        ),
+        ("max_sessions = 'many'\n", None, "control.toml", "`max_sessions`"),
+        ("max_sessions = -1\n", None, "control.toml", "`max_sessions`"),
         ("edge_id = 12\n", None, "control.toml", "`edge_id`"),
-        (
-            "[sync]\nwindow = 64\n",
-            None,
-            "control.toml",
-            "`sync.window`",
-        ),
+        ("[sync]\nwindow = 64\n", None, "control.toml", "`sync.window`"),
         ("sync = 1\n", None, "control.toml", "`sync`"),
-        (
-            "",
-            Some(("TEST_SYNC__HEARTBEAT", "5")),
-            "TEST_SYNC__HEARTBEAT",
-            "`sync.heartbeat`",
-        ),
+        ("", Some(("TEST_SYNC__HEARTBEAT", "5")), "TEST_SYNC__HEARTBEAT", "`sync.heartbeat`"),
     ] {
         let variables: Vec<_> = variable.into_iter().collect();
-        let refused = load_all(text, &variables, &Flags::default())
-            .unwrap_err()
-            .to_string();
-        assert!(
-            refused.contains(place) && refused.contains(key),
-            "{refused}"
-        );
+        let refused = load_all(text, &variables, &Flags::default()).unwrap_err().to_string();
+        assert!(refused.contains(place) && refused.contains(key), "{refused}");
         assert_eq!(refused.lines().count(), 1);
     }
 }
@@ -209,17 +160,7 @@ fn a_wrong_type_names_where_it_stands_and_its_key() {
 #[test]
 fn a_file_that_is_missing_or_no_toml_is_named_with_line_and_column() {
     let refused = load_all("listen = 'a'\nedge_id = = 1\n", &[], &Flags::default()).unwrap_err();
-    assert!(
-        matches!(
-            refused,
-            ConfigError::Syntax {
-                line: 2,
-                column: 11,
-                ..
-            }
-        ),
-        "{refused}"
-    );
+    assert!(matches!(refused, ConfigError::Syntax { line: 2, column: 11, .. }), "{refused}");
     assert_eq!(refused.to_string().lines().count(), 1);
     let missing = load_from::<Config, _>(
         Some(Path::new("/nowhere/control.toml")),
@@ -227,10 +168,5 @@ fn a_file_that_is_missing_or_no_toml_is_named_with_line_and_column() {
         std::iter::empty(),
         &Flags::default(),
     );
-    assert!(
-        missing
-            .unwrap_err()
-            .to_string()
-            .contains("/nowhere/control.toml")
-    );
+    assert!(missing.unwrap_err().to_string().contains("/nowhere/control.toml"));
 }

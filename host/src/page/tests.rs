@@ -26,22 +26,13 @@ async fn run() -> Running {
     let ready = Arc::new(AtomicBool::new(false));
     let is_ready = Arc::clone(&ready);
     let page = Page::new(Metrics::local("1.2.3"), move || {
-        if is_ready.load(Ordering::Relaxed) {
-            Ok(())
-        } else {
-            Err("the store opens".to_owned())
-        }
+        if is_ready.load(Ordering::Relaxed) { Ok(()) } else { Err("the store opens".to_owned()) }
     });
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(page.serve(listener, async {
         let _ = stopped.await;
     }));
-    Running {
-        address,
-        ready,
-        stop,
-        server,
-    }
+    Running { address, ready, stop, server }
 }
 
 async fn fetch(address: SocketAddr, path: &str) -> String {
@@ -58,17 +49,9 @@ async fn readiness_follows_the_program_and_health_does_not() {
     let page = run().await;
     let not_yet = fetch(page.address, "/readyz").await;
     assert!(not_yet.starts_with("HTTP/1.1 503") && not_yet.ends_with("the store opens\n"));
-    assert!(
-        fetch(page.address, "/healthz")
-            .await
-            .starts_with("HTTP/1.1 200")
-    );
+    assert!(fetch(page.address, "/healthz").await.starts_with("HTTP/1.1 200"));
     page.ready.store(true, Ordering::Relaxed);
-    assert!(
-        fetch(page.address, "/readyz")
-            .await
-            .starts_with("HTTP/1.1 200")
-    );
+    assert!(fetch(page.address, "/readyz").await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]
@@ -76,14 +59,8 @@ async fn metrics_have_prometheus_content_type() {
     let page = run().await;
     let text = fetch(page.address, "/metrics").await;
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");
-    assert!(
-        text.contains("content-type: text/plain; version=0.0.4\r\n"),
-        "{text}"
-    );
-    assert!(
-        text.contains("edgesync_build_info{version=\"1.2.3\"} 1\n"),
-        "{text}"
-    );
+    assert!(text.contains("content-type: text/plain; version=0.0.4\r\n"), "{text}");
+    assert!(text.contains("edgesync_build_info{version=\"1.2.3\"} 1\n"), "{text}");
     assert!(fetch(page.address, "/").await.starts_with("HTTP/1.1 404"));
 }
 
@@ -118,10 +95,7 @@ async fn slow_clients_take_their_places_but_not_for_ever() {
     tokio::time::pause();
     tokio::time::advance(CONNECTION).await;
     tokio::time::resume();
-    let answer = timeout(Duration::from_secs(5), waiting)
-        .await
-        .unwrap()
-        .unwrap();
+    let answer = timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     drop(slow);
 }

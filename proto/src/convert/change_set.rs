@@ -35,9 +35,10 @@ pub fn decode_set(body: Bytes) -> Result<ChangeSet, ConvertError> {
     if wire.changes.is_empty() {
         return Err(ConvertError::Missing("changes"));
     }
-    let changes = wire.changes.into_iter().enumerate().map(|(index, change)| {
-        decode(change.change.ok_or(ConvertError::UnknownChange(index))?)
-    });
+    let changes =
+        wire.changes.into_iter().enumerate().map(|(index, change)| {
+            decode(change.change.ok_or(ConvertError::UnknownChange(index))?)
+        });
     Ok(ChangeSet {
         zone: Name::from_wire(wire.zone)?,
         generation: Generation(wire.generation),
@@ -81,7 +82,12 @@ fn decode(change: Wire) -> Result<Change, ConvertError> {
     };
     Ok(match change {
         Wire::RecordCreate(v1::RecordCreate { owner, r#type, ttl, rdata }) => {
-            Change::RecordCreate { owner: Name::from_wire(owner)?, rtype: rtype(r#type)?, ttl, rdata }
+            Change::RecordCreate {
+                owner: Name::from_wire(owner)?,
+                rtype: rtype(r#type)?,
+                ttl,
+                rdata,
+            }
         }
         Wire::RecordEdit(v1::RecordEdit { id, owner, r#type, ttl, rdata }) => Change::RecordEdit {
             id: RecordId(id),

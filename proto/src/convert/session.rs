@@ -92,8 +92,10 @@ impl TryFrom<v1::Hello> for Hello {
         let filter = match (filter.all_zones, filter.zones) {
             (true, zones) if zones.is_empty() => Filter::All,
             (false, zones) if (1..=FILTER_ZONES).contains(&zones.len()) => {
-                let mut zones =
-                    zones.iter().map(|zone| Name::parse_origin(zone)).collect::<Result<Vec<_>, _>>()?;
+                let mut zones = zones
+                    .iter()
+                    .map(|zone| Name::parse_origin(zone))
+                    .collect::<Result<Vec<_>, _>>()?;
                 zones.sort_unstable();
                 zones.dedup();
                 Filter::Zones(zones)
@@ -141,12 +143,15 @@ impl TryFrom<v1::SyncResponse> for ToEdge {
     fn try_from(response: v1::SyncResponse) -> Result<Self, ConvertError> {
         Ok(match response.message.ok_or(ConvertError::Missing("message"))? {
             Response::Welcome(welcome) => Self::Welcome(welcome.try_into()?),
-            Response::Frame(frame) => {
-                Self::Frame(frame.sets.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?)
-            }
+            Response::Frame(frame) => Self::Frame(
+                frame.sets.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            ),
             Response::Heartbeat(heartbeat) => Self::Heartbeat {
                 prev: Offset(heartbeat.prev),
-                progress: heartbeat.progress.ok_or(ConvertError::Missing("progress"))?.try_into()?,
+                progress: heartbeat
+                    .progress
+                    .ok_or(ConvertError::Missing("progress"))?
+                    .try_into()?,
                 head: Offset(heartbeat.head),
             },
             Response::Goodbye(goodbye) => Self::Goodbye {

@@ -1,0 +1,119 @@
+//! Station 1, the API: who calls, and under which idempotency key. What is found here goes with the
+//! write into the log's audit (rule 1), never into what is streamed.
+
+use edgesync_core::{limits::IDEMPOTENCY_KEY_OCTETS, name::Name};
+use edgesync_proto::v1;
+use prost::Message;
+use tonic::{Request, Status};
+
+use super::methods::Method;
+use crate::log::{Action, Caller, IdempotencyKey, Write};
+
+/// The principal of a call that comes without credentials.
+const ANONYMOUS: &str = "anonymous";
+
+/// A request that may have an idempotency key.
+pub(super) trait Keyed: Message {
+    /// Takes the key out.
+    fn take_key(&mut self) -> String;
+}
+
+macro_rules! keyed {
+    ($($message:ident)*) => {
+        $(impl Keyed for v1::$message {
+            fn take_key(&mut self) -> String {
+                std::mem::take(&mut self.idempotency_key)
+            }
+        })*
+    };
+}
+
+keyed! {
+    CreateRecordRequest EditRecordRequest DeleteRecordRequest ApplyChangeSetsRequest
+    CreateZoneRequest DeleteZoneRequest
+}
+
+/// A call that wants to write.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) caller: Caller,
+    pub(super) idempotency: Option<IdempotencyKey>,
+}
+
+impl Call {
+    /// Takes a request apart into who calls and what they ask.
+    pub(super) fn take<M: Keyed>(
+        request: Request<M>,
+        method: Method,
+    ) -> Result<(Self, M), Status> {
+        let caller = caller(&request, method);
+        let mut message = request.into_inner();
+        let idempotency = take_key(&mut message)?;
+        Ok((Self { caller, idempotency }, message))
+    }
+
+    /// The write that the call asks for.
+    pub(super) fn write(self, zone: Name, action: Action) -> Write {
+        let Self { caller, idempotency } = self;
+        Write { zone, action, caller, idempotency, if_zone_version: None, stream: None }
+    }
+}
+
+/// Who makes a request.
+pub(super) fn caller<T>(request: &Request<T>, method: Method) -> Caller {
+    let address = request.remote_addr();
+    Caller {
+        principal: ANONYMOUS.to_owned(),
+        peer: address.map_or_else(|| "unix".to_owned(), |address| address.to_string()),
+        method: method.name,
+    }
+}
+
+/// Takes the idempotency key out of a message; the hash is over the rest of it.
+pub(super) fn take_key<M: Keyed>(message: &mut M) -> Result<Option<IdempotencyKey>, Status> {
+    let key = message.take_key();
+    idempotency(key, || *blake3::hash(&message.encode_to_vec()).as_bytes())
+}
+
+/// An idempotency key for a request of which `hash` gives the hash.
+pub(super) fn idempotency(
+    key: String,
+    hash: impl FnOnce() -> [u8; 32],
+) -> Result<Option<IdempotencyKey>, Status> {
+    match key.len() {
+        0 => Ok(None),
+        1..=IDEMPOTENCY_KEY_OCTETS => Ok(Some(IdempotencyKey { key, request: hash() })),
+        octets => Err(Status::invalid_argument(format!(
+            "the idempotency key has {octets} octets: at most {IDEMPOTENCY_KEY_OCTETS} are allowed"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(id: u64, key: &str) -> v1::DeleteRecordRequest {
+        v1::DeleteRecordRequest { id, if_version: 0, idempotency_key: key.to_owned() }
+    }
+
+    fn key_of(id: u64, key: &str) -> Option<IdempotencyKey> {
+        take_key(&mut request(id, key)).unwrap()
+    }
+
+    #[test]
+    fn the_hash_is_of_the_request_and_not_of_its_key() {
+        assert_eq!(key_of(7, ""), None);
+        let (one, other) = (key_of(7, "a").unwrap(), key_of(7, "b").unwrap());
+        assert_eq!(one.request, other.request);
+        assert_ne!(one.request, key_of(8, "a").unwrap().request);
+    }
+
+    #[test]
+    fn a_key_over_its_limit_is_refused_with_the_limit() {
+        assert!(key_of(1, &"k".repeat(128)).is_some());
+        let refused = take_key(&mut request(1, &"k".repeat(129))).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+        assert!(refused.message().contains("129") && refused.message().contains("128"));
+    }
+}

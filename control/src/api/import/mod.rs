@@ -1,0 +1,151 @@
+//! Station 1, the API: makes a zone equal to a zone file. What fits one change set is one; what does
+//! not is written to a hidden generation, chunk by chunk, and published whole with the last (rule 7).
+//!
+//! An idempotency key goes with the write that makes the import visible, the only or the last one;
+//! before anything else the sequencer is asked whether it has it. The answer to a repeated call has
+//! the receipt of the first; the numbers of what was changed are not kept, and are zero in it.
+
+mod gather;
+mod plan;
+
+use edgesync_core::{
+    name::Name,
+    stage::{Operation, RecordData, Serial},
+    zone_file::{self, ZoneFileError},
+};
+use edgesync_proto::v1;
+pub(super) use plan::SetLimits;
+use tokio::sync::OwnedSemaphorePermit;
+use tonic::{Request, Status, Streaming};
+
+use self::{
+    gather::gather,
+    plan::{Plan, PlanError, plan},
+};
+use super::{
+    Api, blocking,
+    caller::{self, Call},
+    change, methods, receipt, status,
+};
+use crate::log::{Action, Committed, WriteError};
+
+/// How often an import is planned anew because the zone was changed while it was planned.
+const ATTEMPTS: u32 = 5;
+
+/// Carries out an import. From where its text is whole it goes on even if the caller goes away, so
+/// that no hidden generation is left behind.
+pub(super) async fn import(
+    api: &Api,
+    request: Request<Streaming<v1::ImportZoneRequest>>,
+) -> Result<v1::ImportZoneResponse, Status> {
+    let caller = caller::caller(&request, methods::IMPORT_ZONE);
+    let permit = api.imports.clone().acquire_owned().await;
+    let permit = permit.map_err(|_| status::stopping())?;
+    let gathered = gather(request.into_inner()).await?;
+    let call = Call { caller, idempotency: gathered.idempotency };
+    let import = Import { api: api.clone(), zone: gathered.zone, call, _permit: permit };
+    let done = tokio::spawn(import.run(gathered.text)).await;
+    done.map_err(|error| Status::internal(format!("the import failed: {error}")))?
+}
+
+/// Reads a zone file and checks what needs no zone.
+fn read(text: &[u8], zone: &Name) -> Result<Vec<RecordData>, Status> {
+    let records = zone_file::parse(text, zone).map_err(|error| match error {
+        // `LINE:COLUMN: reason`, as it is.
+        ZoneFileError::Text(text) => Status::invalid_argument(text),
+        other => status::bad_input(&other),
+    })?;
+    match records.iter().find(|data| !data.owner.is_within(zone)) {
+        None => Ok(records),
+        Some(data) => Err(Status::invalid_argument(format!(
+            "{} {} is outside the zone {zone}: give the file's own origin, or take it out",
+            data.owner, data.rtype
+        ))),
+    }
+}
+
+/// An import whose text is whole.
+struct Import {
+    api: Api,
+    zone: Name,
+    call: Call,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Import {
+    async fn run(self, text: Vec<u8>) -> Result<v1::ImportZoneResponse, Status> {
+        if let Some(committed) = self.api.replayed(&self.call).await? {
+            let receipt = Some(receipt(&committed));
+            return Ok(v1::ImportZoneResponse { receipt, ..Default::default() });
+        }
+        let zone = self.zone.clone();
+        let mut wanted = blocking(move || read(&text, &zone)).await??;
+        let mut attempt = 1;
+        loop {
+            let (planned, records) = self.plan(wanted).await?;
+            wanted = records;
+            // What takes several sets would only be overtaken again.
+            let is_last = attempt >= ATTEMPTS || matches!(planned, Plan::Replace { .. });
+            match self.carry_out(planned).await {
+                Err(error) if !is_last && was_overtaken(&error) => attempt += 1,
+                done => return done.map_err(|error| status::refused(&error)),
+            }
+        }
+    }
+
+    async fn plan(&self, wanted: Vec<RecordData>) -> Result<(Plan, Vec<RecordData>), Status> {
+        let (zone, limits) = (self.zone.clone(), self.api.limits);
+        let log = self.api.log.clone();
+        let planned = blocking(move || {
+            let view = log.view().map_err(PlanError::Store)?;
+            plan(&view, &zone, &wanted, limits).map(|plan| (plan, wanted))
+        });
+        planned.await?.map_err(|error| match error {
+            PlanError::Store(error) => status::store(&error),
+            serial @ PlanError::SerialStays(_) => Status::failed_precondition(serial.to_string()),
+        })
+    }
+
+    async fn carry_out(&self, plan: Plan) -> Result<v1::ImportZoneResponse, WriteError> {
+        let mut response = v1::ImportZoneResponse { change_sets: 1, ..Default::default() };
+        let committed = match plan {
+            Plan::Nothing => return Ok(v1::ImportZoneResponse::default()),
+            Plan::Create(records) => {
+                response.created = records.len() as u64;
+                response.zone_created = true;
+                let write = self.call.clone().write(self.zone.clone(), Action::CreateZone(records));
+                self.api.log.commit(write).await?
+            }
+            Plan::Change { operations, seen } => {
+                count(&operations, &mut response);
+                let action = change(operations, Serial::AsWritten);
+                let mut write = self.call.clone().write(self.zone.clone(), action);
+                write.if_zone_version = Some(seen);
+                self.api.log.commit(write).await?
+            }
+            Plan::Replace { first, middle, last, seen, replaced } => {
+                let chunks = [&first, &last].into_iter().chain(&middle);
+                response.created = chunks.map(|chunk| chunk.len() as u64).sum();
+                response.deleted = replaced.unwrap_or(0);
+                response.zone_created = replaced.is_none();
+                response.change_sets = u32::try_from(middle.len() + 2).unwrap_or(u32::MAX);
+                let generation = self.part(Action::OpenGeneration(first), Some(seen)).await?.generation;
+                let written = async {
+                    for chunk in middle {
+                        self.part(Action::ExtendGeneration(generation, chunk), None).await?;
+                    }
+                    let publish = Action::PublishGeneration(generation, last);
+                    self.api.log.commit(self.call.clone().write(self.zone.clone(), publish)).await
+                };
+                let written = written.await;
+                if written.is_err() {
+                    // If this fails too, the next import of the zone gives it up.
+                    let _ = self.part(Action::DropGeneration(generation), None).await;
+                }
+                written?
+            }
+        };
+        response.receipt = Some(receipt(&committed));
+        Ok(response)
+    }
+}

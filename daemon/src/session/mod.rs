@@ -1,0 +1,342 @@
+//! Station 5, the session: a shell around the core's `Receiver`. It moves values between the link
+//! (station 4), the apply thread (towards station 6) and the receiver, which alone knows the
+//! protocol; whatever ends a stream, the shell outlives it and connects again.
+
+mod in_hand;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use edgesync_core::{
+    change::ChangeSet,
+    limits::SET_OCTETS,
+    position::{LogId, Offset, Position},
+    session::{CommittedSet, Hello, Receiver, ReceiverInput, ReceiverOutput, ToEdge},
+};
+use edgesync_proto::convert::decode_set;
+use tokio::{
+    sync::watch,
+    time::{sleep_until, timeout},
+};
+
+use self::in_hand::InHand;
+use crate::{
+    apply::{Applying, Arrived, Report, Work},
+    limits::{DRAIN, SESSION_LIVED},
+    link::{Endpoint, Event, Link},
+    metrics::StateMetrics,
+    reconnect::{Reconnect, ReconnectConfig},
+    status::{LinkState, Status},
+};
+
+/// What a session needs from the rest of the daemon.
+#[derive(Debug)]
+pub struct SessionParts {
+    /// Who this edge is, and what its store has.
+    pub hello: Hello,
+    /// The apply thread.
+    pub applying: Applying,
+    /// When and where to connect; may change while the session runs.
+    pub reconnect: watch::Receiver<ReconnectConfig>,
+    /// Where the status goes.
+    pub status: watch::Sender<Status>,
+    /// Where the metrics go.
+    pub metrics: Arc<StateMetrics>,
+}
+
+/// A stream that is being made, or is there.
+#[derive(Debug)]
+struct Stream {
+    link: Link,
+    endpoint: Endpoint,
+    /// When it was welcomed, and what was durable then.
+    live: Option<(Instant, Option<Position>)>,
+}
+
+/// All sessions of this process, one after the other.
+#[derive(Debug)]
+pub struct Session {
+    receiver: Receiver,
+    applying: Applying,
+    in_hand: InHand,
+    /// Octets of change sets that may be in hand before no more are taken from the link.
+    room: usize,
+    /// The log that the present stream is about.
+    log: Option<LogId>,
+    stream: Option<Stream>,
+    reconnect: Reconnect,
+    settings: watch::Receiver<ReconnectConfig>,
+    status: watch::Sender<Status>,
+    metrics: Arc<StateMetrics>,
+}
+
+impl Session {
+    /// A session that is not connected.
+    #[must_use]
+    pub fn new(parts: SessionParts) -> Self {
+        let SessionParts { hello, applying, reconnect: mut settings, status, metrics } = parts;
+        // A control plane that keeps to the window never comes near this: it guards our memory.
+        let window = usize::try_from(hello.window).unwrap_or(SET_OCTETS);
+        let room = window.saturating_mul(2).saturating_add(SET_OCTETS);
+        let reconnect = Reconnect::new(settings.borrow_and_update().clone(), Instant::now());
+        Self {
+            receiver: Receiver::new(hello),
+            applying,
+            in_hand: InHand::default(),
+            room,
+            log: None,
+            stream: None,
+            reconnect,
+            settings,
+            status,
+            metrics,
+        }
+    }
+
+    /// Runs until `shutdown` is done, and then drains: what was received is applied and acked.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        tokio::pin!(shutdown);
+        loop {
+            self.tell();
+            let room = self.in_hand.octets() < self.room;
+            let deadline = self.receiver.poll_timeout().filter(|_| room);
+            let due = self.stream.is_none().then(|| self.reconnect.due());
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                report = self.applying.reports.recv() => match report {
+                    Some(report) => self.reported(report),
+                    None => break,
+                },
+                event = event_of(&mut self.stream), if room => self.happened(event),
+                () = until(deadline) => {
+                    self.receiver.handle_timeout(Instant::now());
+                    self.carry_out();
+                }
+                () = until(due) => self.connect(),
+                Ok(()) = self.settings.changed() => self.set(),
+            }
+        }
+        self.drain().await;
+    }
+
+    fn connect(&mut self) {
+        let Some(endpoint) = self.reconnect.endpoint() else {
+            return self.reconnect.ended(Duration::ZERO, Instant::now());
+        };
+        tracing::debug!(control = %endpoint, "connecting");
+        let link = Link::open(endpoint.clone());
+        self.stream = Some(Stream { link, endpoint, live: None });
+    }
+
+    /// Takes new settings; a control plane that is not among them any more is left.
+    fn set(&mut self) {
+        let config = self.settings.borrow_and_update().clone();
+        self.reconnect.set(config, Instant::now());
+        if self.stream.as_ref().is_some_and(|stream| !self.reconnect.has(&stream.endpoint)) {
+            self.close("session", "it is configured no more".to_owned(), Duration::ZERO);
+        }
+    }
+
+    fn happened(&mut self, event: Event) {
+        let now = Instant::now();
+        match event {
+            Event::Open => self.receiver.handle(ReceiverInput::Connected, now),
+            Event::Message(message) => {
+                self.status.send_modify(|status| status.last_contact = Some(SystemTime::now()));
+                if let ToEdge::Welcome(welcome) = &*message {
+                    self.log = Some(welcome.head.log);
+                }
+                self.receiver.handle(ReceiverInput::Message(*message), now);
+            }
+            Event::Closed(error) => self.close(error.label(), error.line(), Duration::ZERO),
+        }
+        self.carry_out();
+    }
+
+    fn reported(&mut self, report: Report) {
+        let now = Instant::now();
+        match report {
+            Report::Durable { position, apply, changes, done } => {
+                self.in_hand.done(done);
+                self.status.send_modify(|status| status.applied_changes += changes);
+                self.receiver.handle(ReceiverInput::Durable { position, apply }, now);
+            }
+            Report::Poison { first, last, reason } => {
+                self.in_hand.done(1);
+                self.receiver.handle(ReceiverInput::Poison { first, last, reason }, now);
+            }
+            Report::Dropped { done } => self.in_hand.done(done),
+            Report::Rebuilt => {
+                self.in_hand.done(1);
+                self.status.send_modify(|status| status.halted = None);
+                self.receiver.handle(ReceiverInput::Rebuilt, now);
+            }
+            Report::Failed { reason } => {
+                self.status.send_modify(|status| status.halted = Some(reason));
+            }
+        }
+        self.carry_out();
+    }
+
+    /// Does what the receiver wants done.
+    fn carry_out(&mut self) {
+        while let Some(output) = self.receiver.poll() {
+            match output {
+                ReceiverOutput::Send(message) => {
+                    let sent = self.stream.as_ref().map_or(Ok(()), |stream| stream.link.send(message));
+                    if let Err(error) = sent {
+                        self.close(error.label(), error.line(), Duration::ZERO);
+                    }
+                }
+                ReceiverOutput::Apply(set) => self.apply(set),
+                ReceiverOutput::Progress(position) => self.hand_over(Work::Pass(position), 0),
+                ReceiverOutput::Rebuild { reason } => {
+                    tracing::error!(%reason, "the control plane's log is not this store's: rebuilding");
+                    self.metrics.rebuild();
+                    self.hand_over(Work::Rebuild { reason }, 0);
+                }
+                ReceiverOutput::Reconnect { after, reason } => self.close("session", reason, after),
+            }
+        }
+        self.welcome();
+    }
+
+    /// Says once that a session has begun, and from where.
+    fn welcome(&mut self) {
+        let Some(stream) = &mut self.stream else { return };
+        if self.receiver.is_live() && stream.live.is_none() {
+            let durable = self.receiver.durable();
+            stream.live = Some((Instant::now(), durable));
+            let (offset, head) = (offset_of(durable), self.receiver.head());
+            tracing::info!(control = %stream.endpoint, %head, "resumed from offset {offset}");
+            self.metrics.resumed_from(offset.0);
+        }
+    }
+
+    fn apply(&mut self, set: CommittedSet) {
+        let (first, offset, hash, octets) = (set.first, set.last, set.hash, set.body.len());
+        // The receiver hands out no set before Welcome has named the log.
+        let Some(log) = self.log else { return };
+        let position = Position { log, offset, hash };
+        self.metrics.received(offset.since(first) + 1);
+        let arrived = Arrived { set: decode(set), first, position, received: Instant::now() };
+        self.hand_over(Work::Set(arrived), octets);
+    }
+
+    fn hand_over(&mut self, work: Work, octets: usize) {
+        let received = matches!(work, Work::Set(_)).then(Instant::now);
+        self.in_hand.push(octets, received);
+        // An apply thread that is gone has said so by a report.
+        let _ = self.applying.works.send(work);
+    }
+
+    /// Ends the stream, if there is one; the next try is due after `least` and the backoff.
+    fn close(&mut self, label: &'static str, reason: String, least: Duration) {
+        let Some(stream) = self.stream.take() else { return };
+        let now = Instant::now();
+        tracing::info!(control = %stream.endpoint, %reason, "not connected");
+        if let Some((since, durable)) = stream.live
+            && (now.duration_since(since) >= SESSION_LIVED || durable != self.receiver.durable())
+        {
+            self.reconnect.progressed();
+        }
+        self.receiver.handle(ReceiverInput::Disconnected, now);
+        self.reconnect.ended(least, now);
+        self.metrics.reconnect(label);
+        self.status.send_modify(|status| status.reason = reason);
+    }
+
+    /// Puts what changed with this step into the status.
+    fn tell(&self) {
+        let (receiver, stream) = (&self.receiver, self.stream.as_ref());
+        let refused = receiver.halted();
+        self.status.send_modify(|status| {
+            status.halted = refused.or_else(|| status.halted.take());
+            status.link = match stream {
+                _ if status.halted.is_some() => LinkState::Halted,
+                Some(_) if receiver.is_live() => LinkState::Connected,
+                Some(_) => LinkState::Connecting,
+                None => LinkState::Disconnected,
+            };
+            if let Some(stream) = stream {
+                status.control = stream.endpoint.to_string();
+            }
+            status.durable = receiver.durable();
+            status.head = receiver.head();
+            status.duplicate_changes = receiver.duplicates();
+            status.next_try = stream.is_none().then(|| self.reconnect.due());
+            status.oldest_received = self.in_hand.oldest();
+        });
+    }
+
+    /// Takes no more; what is in hand is applied, made durable and acked.
+    async fn drain(self) {
+        let Self { mut receiver, applying, mut stream, status, .. } = self;
+        let Applying { works, mut reports, thread } = applying;
+        drop(works);
+        let finish = async {
+            while let Some(report) = reports.recv().await {
+                if let Report::Durable { position, apply, .. } = report {
+                    receiver.handle(ReceiverInput::Durable { position, apply }, Instant::now());
+                }
+                while let Some(output) = receiver.poll() {
+                    if let (ReceiverOutput::Send(message), Some(stream)) = (output, &stream) {
+                        let _ = stream.link.send(message);
+                    }
+                }
+            }
+        };
+        if timeout(DRAIN, finish).await.is_err() {
+            let seconds = DRAIN.as_secs();
+            tracing::warn!("what was received is not all applied after {seconds} s; it will come again");
+        } else {
+            // The reports end with the thread; this only waits for its last instructions.
+            let _ = tokio::task::spawn_blocking(|| thread.join()).await;
+        }
+        let durable = receiver.durable();
+        status.send_modify(|status| {
+            status.durable = durable;
+            status.link = LinkState::Disconnected;
+        });
+        if let Some(stream) = stream.take() {
+            stream.link.finish().await;
+        }
+        tracing::info!("ended at offset {}", offset_of(durable));
+    }
+}
+
+/// A position's offset; 0 if there is none.
+fn offset_of(position: Option<Position>) -> Offset {
+    position.map_or(Offset::ZERO, |position| position.offset)
+}
+
+/// The change set in a committed set's bytes, which has to be the one that the envelope names.
+fn decode(set: CommittedSet) -> Result<ChangeSet, String> {
+    let CommittedSet { first, last, body, .. } = set;
+    let set = decode_set(body).map_err(|error| error.to_string())?;
+    if (set.first, set.last()) == (first, last) {
+        Ok(set)
+    } else {
+        let (own, end) = (set.first, set.last());
+        Err(format!("the bytes are those of offsets {own} to {end}"))
+    }
+}
+
+/// What happens next on a stream; never, if there is none.
+async fn event_of(stream: &mut Option<Stream>) -> Event {
+    match stream {
+        Some(stream) => stream.link.event().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for a moment; for ever, if there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}

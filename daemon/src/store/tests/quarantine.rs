@@ -1,0 +1,216 @@
+//! A store that cannot be trusted is put aside and never served; one that is only not ours to use
+//! is left as it is (invariant 17, rule 13).
+
+use std::fs;
+
+use super::*;
+
+/// A store with some change sets, closed.
+fn filled(dir: &Path) -> (Log, u64) {
+    let log = Log::of_everything();
+    let mut store = open(dir);
+    for (set, position) in log.sets.iter().take(3) {
+        store.apply(set.clone(), *position).unwrap();
+    }
+    let durable = store.sync().unwrap().unwrap();
+    store.testify().unwrap();
+    (log, durable.offset.0)
+}
+
+fn aside(dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.retain(|name| name.starts_with("store.quarantine-"));
+    names.sort();
+    names
+}
+
+/// The store in `dir` is put aside for the reason of a label, and the next one takes the log anew.
+#[track_caller]
+fn assert_put_aside(dir: &Path, log: &Log, label: &str) {
+    let mut store = open(dir);
+    assert_eq!(store.distrusted().map(Distrust::label), Some(label));
+    assert_eq!((store.durable(), store.reader().totals()), (None, Totals::default()));
+    assert!(store.epoch() > 1, "the epoch grows on");
+    for (set, position) in &log.sets {
+        store.apply(set.clone(), *position).unwrap();
+    }
+    store.sync().unwrap();
+    store.testify().unwrap();
+    assert_is_fold(&store, log);
+    drop(store);
+    assert_eq!(open(dir).distrusted(), None, "the new one is trusted");
+}
+
+#[test]
+fn a_store_behind_its_witness_is_put_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, offset) = filled(dir.path());
+    let path = dir.path().join("store.witness");
+    let witness = Witness::read(&path).unwrap();
+    let mark = witness.mark.unwrap();
+    assert_eq!(mark.offset.0, offset);
+    let ahead = Mark { offset: Offset(offset + 1), ..mark };
+    Witness { mark: Some(ahead), ..witness }.write(&path).unwrap();
+    assert_put_aside(dir.path(), &log, "disagrees");
+    assert_eq!(aside(dir.path()).len(), 1);
+}
+
+#[test]
+fn a_store_of_another_log_or_with_other_records_than_its_witness_is_put_aside() {
+    for other in [
+        |mark: Mark| Mark { log: LogId([1; 16]), ..mark },
+        |mark: Mark| Mark { records: mark.records + 1, ..mark },
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, _) = filled(dir.path());
+        let path = dir.path().join("store.witness");
+        let witness = Witness::read(&path).unwrap();
+        Witness { mark: witness.mark.map(other), ..witness }.write(&path).unwrap();
+        assert_put_aside(dir.path(), &log, "disagrees");
+    }
+}
+
+#[test]
+fn a_store_that_is_gone_or_opens_empty_is_noticed() {
+    for damage in [
+        |store: &Path| fs::remove_dir_all(store).unwrap(),
+        |store: &Path| fs::write(store.join("db"), b"").unwrap(),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, _) = filled(dir.path());
+        for entry in fs::read_dir(dir.path().join("store")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap().to_string_lossy().starts_with("snap.") {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        damage(&dir.path().join("store"));
+        assert_put_aside(dir.path(), &log, "disagrees");
+    }
+}
+
+#[test]
+fn a_damaged_file_is_never_served() {
+    // Whatever sled makes of it: it is put aside, or it is the fold of what is known to be durable.
+    let dir = tempfile::tempdir().unwrap();
+    let (log, offset) = filled(dir.path());
+    let whole = fs::read(dir.path().join("store/db")).unwrap();
+    let mut put_aside = 0;
+    for step in 0..24 {
+        let mut octets = whole.clone();
+        let place = step * whole.len() / 24 + 64;
+        octets[place..place + 16].fill(0xa5);
+        fs::write(dir.path().join("store/db"), octets).unwrap();
+        let store = open(dir.path());
+        if store.distrusted().is_none() {
+            assert!(store.durable().unwrap().offset.0 >= offset);
+            let verified = store.reader().verify();
+            drop(store);
+            if verified.is_ok_and(|verified| verified.mismatches.is_empty()) {
+                assert_is_fold(&open(dir.path()), &log);
+            }
+        } else {
+            put_aside += 1;
+        }
+        fs::remove_dir_all(dir.path()).unwrap();
+        filled(dir.path());
+    }
+    assert!(put_aside > 0);
+}
+
+#[test]
+fn a_change_of_the_filter_begins_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, _) = filled(dir.path());
+    let filter = Filter::Zones(vec![name("small.example")]);
+    let store = Store::open(StoreConfig { filter, ..config(dir.path()) }).unwrap();
+    assert_eq!((store.distrusted(), store.durable()), (Some(&Distrust::Filter), None));
+}
+
+#[test]
+fn after_a_failed_sync_the_store_is_not_trusted_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = filled(dir.path());
+    let store = open(dir.path());
+    store.give_up(&StoreError::Sync(std::io::Error::other("planted")));
+    drop(store);
+    assert_put_aside(dir.path(), &log, "disk_failed");
+    let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+    assert!(!StoreError::Sync(full).loses_trust(), "a full disk is no reason");
+}
+
+#[test]
+fn a_rebuild_puts_the_store_aside_and_readers_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = filled(dir.path());
+    let store = open(dir.path());
+    let reader = store.reader();
+    assert!(reader.totals().records > 0);
+    let mut store = store.rebuild("another log".to_owned()).unwrap();
+    assert_eq!((reader.totals(), reader.position()), (Totals::default(), None));
+    for (set, position) in &log.sets {
+        store.apply(set.clone(), *position).unwrap();
+    }
+    store.sync().unwrap();
+    assert_is_fold(&store, &log);
+    assert_eq!(reader.position(), Some(log.position));
+    assert_eq!(aside(dir.path()).len(), 1);
+}
+
+#[test]
+fn the_newest_two_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let mut all = Vec::new();
+    for _ in 0..4 {
+        store = store.rebuild("again".to_owned()).unwrap();
+        all.extend(aside(dir.path()).last().cloned());
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    assert_eq!(aside(dir.path()), all[2..]);
+}
+
+#[test]
+fn another_format_is_named_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let engine = Engine::open(&dir.path().join("store"), 1 << 20).unwrap();
+    engine.db().insert(layout::FORMAT_KEY, &7u32.to_be_bytes()).unwrap();
+    drop(engine);
+    let refused = Store::open(config(dir.path())).unwrap_err().to_string();
+    for part in [&*dir.path().join("store").to_string_lossy(), "format 7", "reads 1", "move"] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    assert_eq!(refused.lines().count(), 1);
+    assert_eq!(aside(dir.path()), Vec::<String>::new());
+}
+
+#[test]
+fn a_store_that_another_has_open_is_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path());
+    let _held = open(dir.path());
+    let refused = Store::open(config(dir.path())).unwrap_err();
+    assert!(matches!(refused, OpenError::Engine { .. }), "{refused}");
+    assert_eq!(aside(dir.path()), Vec::<String>::new());
+}
+
+#[test]
+fn sleds_half_written_snapshot_is_swept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, offset) = filled(dir.path());
+    let store = dir.path().join("store");
+    for entry in fs::read_dir(&store).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.starts_with("snap.") {
+            let half = fs::read(&path).unwrap();
+            fs::write(store.join(format!("{name}.generating")), &half[..half.len() / 2]).unwrap();
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let store = open(dir.path());
+    assert_eq!((store.distrusted(), store.durable().unwrap().offset.0), (None, offset));
+    assert_is_fold(&store, &log);
+}

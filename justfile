@@ -1,0 +1,44 @@
+# Every daily command. `just` lists them.
+
+default:
+    @just --list
+
+# The whole system on loopback, compared at the end
+demo *ARGS:
+    cargo run --release -- demo {{ARGS}}
+
+# All tests
+test:
+    cargo test --workspace
+
+# What CI runs
+ci:
+    .ci/run
+
+# Format, lints, units, sizes
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    ops/check
+    git ls-files '*.rs' | xargs wc -l | sort -n | awk '$2 != "total" { n[NR] = $1 } END { print "files:", NR - 1, " median lines:", n[int(NR / 2)], " p90:", n[int(NR * 0.9)] }'
+
+# The session machines in a simulated network; each seed replays a run
+simulate SEEDS="10000":
+    EDGESYNC_SIM_SEEDS={{SEEDS}} cargo test --release -p edgesync-tests --test sim -- --nocapture
+
+# The real root zone and its 1,684 real versions, if the data is beside the project
+rootzone:
+    cargo test --release -p edgesync-tests --test whole rootzone -- --nocapture
+
+# Benchmarks, each beside its own limit
+bench *ARGS="all":
+    cargo build --release --workspace
+    target/release/edgesync-bench {{ARGS}}
+
+# The protocol's style
+proto:
+    cd proto && npx --yes @bufbuild/buf lint
+
+# Documentation of all crates
+doc:
+    cargo doc --workspace --no-deps --open

@@ -1,0 +1,256 @@
+//! A control plane and its edges, and the operator's command that talks to them.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{Process, eventually, program};
+
+/// A control plane and some edges in one directory.
+pub struct Stack {
+    /// The control plane, unless the test has taken it.
+    pub control: Option<Process>,
+    /// The edges, unless the test has taken one.
+    pub edges: Vec<Option<Process>>,
+    dir: TempDir,
+    control_address: SocketAddr,
+    control_metrics: SocketAddr,
+    edge_metrics: Vec<SocketAddr>,
+}
+
+/// What came of a command.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code.
+    pub code: i32,
+    /// What it printed.
+    pub stdout: String,
+    /// What it complained of.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Takes what was printed, if the command did what it was asked for.
+    ///
+    /// # Panics
+    /// If it did not.
+    #[must_use]
+    pub fn good(self) -> String {
+        assert_eq!(self.code, 0, "{}", self.stderr);
+        self.stdout
+    }
+
+    /// The JSON that was printed.
+    ///
+    /// # Panics
+    /// If the command failed, or printed something else.
+    #[must_use]
+    pub fn json(self) -> Value {
+        serde_json::from_str(&self.good()).expect("JSON")
+    }
+
+    /// The one line of complaint of a command that failed with a code.
+    ///
+    /// # Panics
+    /// If it did not fail so, or said more.
+    #[must_use]
+    pub fn refused(self, code: i32) -> String {
+        assert_eq!(self.code, code, "{self:?}");
+        assert_eq!(self.stderr.trim_end().lines().count(), 1, "one line: {}", self.stderr);
+        self.stderr.trim_end().to_owned()
+    }
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port")
+}
+
+impl Stack {
+    /// Starts a control plane and so many edges, which have registered when this returns.
+    ///
+    /// # Panics
+    /// If they do not start.
+    #[must_use]
+    pub fn start(edges: usize) -> Self {
+        let mut stack = Self {
+            control: None,
+            edges: Vec::new(),
+            dir: tempfile::tempdir().expect("a directory"),
+            control_address: free_address(),
+            control_metrics: free_address(),
+            edge_metrics: (0..edges).map(|_| free_address()).collect(),
+        };
+        stack.start_control();
+        for number in 0..edges {
+            stack.edges.push(None);
+            stack.start_edge(number);
+        }
+        eventually("the edges register", || stack.fleet().len() >= edges);
+        stack
+    }
+
+    /// The directory of everything.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// URL of the control plane.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.control_address)
+    }
+
+    /// Starts the control plane on the log that it had, and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it does not become so.
+    pub fn start_control(&mut self) {
+        let mut command = Command::new(program("edgesync-control"));
+        command.arg("--data-dir").arg(self.dir().join("control"));
+        command.args(["--listen", &self.control_address.to_string()]);
+        command.args(["--metrics-listen", &self.control_metrics.to_string()]);
+        self.control = Some(Process::start(&mut command, &self.dir().join("control.log")));
+        eventually("the control plane is ready", || self.control_page("/readyz").is_some());
+    }
+
+    /// The control plane's process.
+    ///
+    /// # Panics
+    /// If it was taken.
+    #[must_use]
+    pub fn control(&mut self) -> &mut Process {
+        self.control.as_mut().expect("the control plane is there")
+    }
+
+    /// Starts an edge on the store that it had, and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it does not become so.
+    pub fn start_edge(&mut self, number: usize) {
+        let mut command = Command::new(program("edgesyncd"));
+        command.args(["--edge-id", &format!("edge-{number}"), "--control", &self.url()]);
+        command.arg("--data-dir").arg(self.dir().join(format!("edge-{number}")));
+        command.arg("--socket").arg(self.socket(number));
+        command.args(["--metrics-listen", &self.edge_metrics[number].to_string()]);
+        let log = self.dir().join(format!("edge-{number}.log"));
+        self.edges[number] = Some(Process::start(&mut command, &log));
+        eventually("the edge is ready", || self.edge_page(number, "/readyz").is_some());
+    }
+
+    /// An edge's process.
+    ///
+    /// # Panics
+    /// If it was taken.
+    #[must_use]
+    pub fn edge(&mut self, number: usize) -> &mut Process {
+        self.edges[number].as_mut().expect("the edge is there")
+    }
+
+    /// An edge's socket.
+    #[must_use]
+    pub fn socket(&self, number: usize) -> PathBuf {
+        self.dir().join(format!("edge-{number}.sock"))
+    }
+
+    /// Runs `edgesync` against the control plane.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        self.run_with(arguments, "")
+    }
+
+    /// Runs `edgesync` with an input.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    #[must_use]
+    pub fn run_with(&self, arguments: &[&str], input: &str) -> Ran {
+        let mut command = Command::new(program("edgesync"));
+        command.args(arguments).env("EDGESYNC_CONTROL", self.url());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("edgesync runs");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        let input = input.to_owned();
+        let feed = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+        let output = child.wait_with_output().expect("edgesync ends");
+        // A command that wants no input may close its end before it is written.
+        let _ = feed.join();
+        Ran {
+            code: output.status.code().expect("edgesync is not killed"),
+            stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+            stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+        }
+    }
+
+    /// Runs `edgesync edge …` against an edge.
+    #[must_use]
+    pub fn run_edge(&self, number: usize, arguments: &[&str]) -> Ran {
+        let socket = self.socket(number);
+        let socket = socket.to_str().expect("UTF-8");
+        self.run(&[&["edge"], arguments, &["--socket", socket]].concat())
+    }
+
+    /// The status of an edge, as JSON; none while it does not answer.
+    #[must_use]
+    pub fn edge_status(&self, number: usize) -> Option<Value> {
+        let ran = self.run_edge(number, &["status", "--output", "json"]);
+        serde_json::from_str(&ran.stdout).ok().filter(|_| ran.code == 0)
+    }
+
+    /// The edges of `edgesync fleet`.
+    ///
+    /// # Panics
+    /// If the control plane does not answer.
+    #[must_use]
+    pub fn fleet(&self) -> Vec<Value> {
+        let fleet = self.run(&["fleet", "--output", "json"]).json();
+        fleet["edges"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Waits until the head is durable on every edge.
+    ///
+    /// # Panics
+    /// If it does not become so.
+    pub fn settle(&self) {
+        let ran = self.run(&["wait", "--edges", "all", "--timeout", "60s"]);
+        assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    }
+
+    /// A page of the control plane's metrics port, if it answers 200.
+    #[must_use]
+    pub fn control_page(&self, path: &str) -> Option<String> {
+        page(self.control_metrics, path)
+    }
+
+    /// A page of an edge's metrics port, if it answers 200.
+    #[must_use]
+    pub fn edge_page(&self, number: usize, path: &str) -> Option<String> {
+        page(self.edge_metrics[number], path)
+    }
+
+    /// The value of an edge's metric, by the beginning of its line.
+    #[must_use]
+    pub fn edge_metric(&self, number: usize, name: &str) -> Option<f64> {
+        let page = self.edge_page(number, "/metrics")?;
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        line.parse().ok()
+    }
+}
+
+/// Fetches a page as a program without an HTTP library would.
+fn page(address: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
+}

@@ -1,0 +1,7 @@
+//! The real programs together, as users and operators meet them.
+
+mod interop;
+mod outage;
+mod refusals;
+mod rootzone;
+mod story;
