@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    apply::ApplyArgs, edge::EdgeArgs, fleet::FleetArgs, log::LogArgs, output::Format,
-    record::RecordCommand, wait::WaitArgs, zone::ZoneCommand,
+    apply::ApplyArgs, demo::DemoArgs, edge::EdgeArgs, fleet::FleetArgs, log::LogArgs,
+    output::Format, record::RecordCommand, wait::WaitArgs, zone::ZoneCommand,
 };
 
 /// What stands over the options of all commands.
@@ -25,7 +25,7 @@ Exit codes:
   1  refused, or failed
   2  wrong use of the command
   3  `wait` timed out
-  4  `edge verify` found a difference
+  4  `edge verify` or `demo` found a difference
   5  cannot reach the server";
 
 /// Changes DNS records and asks whether every edge has them.
@@ -85,6 +85,8 @@ pub enum Command {
     Log(LogArgs),
     /// Ask the edge daemon on this host, through its socket.
     Edge(EdgeArgs),
+    /// Run the whole system on loopback: import, changes, a killed edge, and a comparison of all.
+    Demo(DemoArgs),
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 mod apply;
 mod args;
 mod connect;
+mod demo;
 mod edge;
 mod failure;
 mod fleet;
@@ -52,6 +53,7 @@ async fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Fleet(fleet) => fleet::run(fleet, &control, &mut printer).await?,
         Command::Wait(wait) => wait::run(wait, &control, &mut printer).await?,
         Command::Log(log) => log::run(log, &control, &mut printer).await?,
+        Command::Demo(demo) => demo::run(demo, &mut printer).await?,
     };
     printer.flush()?;
     Ok(outcome)

@@ -24,10 +24,8 @@ pub struct Seen {
     pub import_zones: Vec<String>,
     /// Octets of the largest of them.
     pub import_largest: usize,
-    /// Whether the import's stream came to a proper end.
+    /// Whether an import had its last message.
     pub import_ended: bool,
-    /// Whether it broke.
-    pub import_broken: bool,
     /// The change sets, in order.
     pub sets: Vec<v1::ApplyChangeSetsRequest>,
     /// The most change sets that were unanswered at a time.
@@ -139,26 +137,17 @@ impl RecordService for Service {
     ) -> Result<Response<v1::ImportZoneResponse>, Status> {
         let mut messages = request.into_inner();
         let mut octets = 0;
-        loop {
-            let message = match messages.message().await {
-                Ok(Some(message)) => message,
-                Ok(None) => break,
-                Err(status) => {
-                    self.seen.lock().unwrap().import_broken = true;
-                    return Err(status);
-                }
-            };
-            octets += message.text.len();
+        while let Some(message) = messages.message().await? {
+            octets += message.text.len() as u64;
             let mut seen = self.seen.lock().unwrap();
             seen.import_largest = seen.import_largest.max(message.text.len());
+            seen.import_ended |= message.last;
             seen.import_zones.push(message.zone);
         }
-        self.seen.lock().unwrap().import_ended = true;
         match self.script.import_refusal {
             Some(message) => Err(Status::invalid_argument(message)),
             None => {
-                let created = octets as u64;
-                Ok(Response::new(v1::ImportZoneResponse { created, ..Default::default() }))
+                Ok(Response::new(v1::ImportZoneResponse { created: octets, ..Default::default() }))
             }
         }
     }

@@ -54,6 +54,9 @@ impl Name {
         if text == "@" {
             return Ok(origin.clone());
         }
+        if text == "." {
+            return Ok(Self::root());
+        }
         if text.is_empty() {
             return Err(error(&"it is empty"));
         }
@@ -217,6 +220,7 @@ mod tests {
         let origin = name("example.com.");
         assert_eq!(Name::parse("www", &origin).unwrap(), name("www.example.com."));
         assert_eq!(Name::parse("@", &origin).unwrap(), origin);
+        assert_eq!(Name::parse(".", &origin).unwrap(), Name::root());
         let long_label = "a".repeat(64);
         let long_name = "a.".repeat(128);
         for bad in ["", "a..b", &long_label, &long_name, "a\\300.b"] {

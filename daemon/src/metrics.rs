@@ -258,7 +258,10 @@ impl StateMetrics {
             ),
             states: LinkState::ALL.into_iter().map(of_state).collect(),
             reconnects: RECONNECT_REASONS.into_iter().map(of_reason).collect(),
-            received: counted("edgesync_edge_received_changes_total", "Changes received."),
+            received: counted(
+                "edgesync_edge_received_changes_total",
+                "Changes received that the store had not.",
+            ),
             duplicates: counted(
                 "edgesync_edge_duplicate_changes_total",
                 "Changes received that the store had already; they have no effect.",

@@ -76,6 +76,8 @@ assert records.GetRecord(record.GetRecordRequest(id=made.record.id)).record == e
 # A stream in, a stream out, and both.
 text = b"$TTL 300\n@ SOA ns1 hostmaster 9 1800 900 604800 300\n@ NS ns1\nwww 60 A 192.0.2.2\nimported A 192.0.2.4\n"
 chunks = [record.ImportZoneRequest(zone=ORIGIN if at == 0 else "", text=text[at:at + 20]) for at in range(0, len(text), 20)]
+refused(grpc.StatusCode.INVALID_ARGUMENT, lambda: records.ImportZone(iter(chunks)))
+chunks[-1].last = True
 imported = records.ImportZone(iter(chunks))
 assert (imported.created, imported.deleted, imported.zone_created) == (1, 0, False), imported
 wishes = [record.Operation(create=data(f"n{n}", "AAAA", f"2001:db8::{n:x}")) for n in range(50)]

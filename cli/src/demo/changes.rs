@@ -92,7 +92,7 @@ fn request(number: u32) -> v1::ApplyChangeSetsRequest {
     let wish = match number % KINDS {
         0 => Wish::Create(before),
         1 => Wish::Replace(v1::Replace { old: Some(before), new: Some(after) }),
-        _ if turn % KINDS > 0 => Wish::Delete(after),
+        _ if !turn.is_multiple_of(KINDS) => Wish::Delete(after),
         _ => Wish::Replace(v1::Replace { old: Some(after), new: Some(record(turn + 2)) }),
     };
     v1::ApplyChangeSetsRequest {

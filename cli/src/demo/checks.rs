@@ -56,7 +56,7 @@ pub async fn check(
 ) -> Result<Report, Failure> {
     let listed = server.fleet().list_edges(v1::ListEdgesRequest {}).await;
     let fleet = listed.map_err(server.failure())?.into_inner();
-    let head = fleet.head.map_or(0, |head| head.offset);
+    let head = fleet.head.as_ref().map_or(0, |head| head.offset);
     let wanted = export_control(server).await?;
     let mut report = Report {
         holds: true,
@@ -91,7 +91,7 @@ async fn row(
     let latency = seen.latency.unwrap_or_default();
     Ok(EdgeRow {
         edge: id,
-        offset: seen.durable.map_or(0, |durable| durable.offset),
+        offset: seen.durable.as_ref().map_or(0, |durable| durable.offset),
         acked_changes: seen.acked_changes,
         applied_changes: status.applied_changes,
         duplicate_changes: status.duplicate_changes,
@@ -132,7 +132,15 @@ impl Report {
 impl Show for Report {
     fn show(&self) -> String {
         let header = [
-            "EDGE", "OFFSET", "ACKED", "SESSIONS", "RESUMED FROM", "P50", "P99", "P99.9", "EXPORT",
+            "EDGE",
+            "OFFSET",
+            "ACKED",
+            "SESSIONS",
+            "RESUMED FROM",
+            "P50",
+            "P99",
+            "P99.9",
+            "EXPORT",
             "STORE",
         ];
         let equal = |equal| if equal { "equal" } else { "DIFFERS" }.to_owned();

@@ -89,14 +89,29 @@ async fn story(
     let mut stream = changes::stream(&server, arguments.changes, arguments.rate).await?;
     stream.answers(third).await?;
     cluster.kill_edge(last)?;
-    say(started, &format!("edge-{last} killed with SIGKILL after {third} of {} change sets", arguments.changes));
+    say(
+        started,
+        &format!(
+            "edge-{last} killed with SIGKILL after {third} of {} change sets",
+            arguments.changes
+        ),
+    );
     stream.answers(third).await?;
     cluster.start_edge(last)?;
     say(started, &format!("edge-{last} started again; changes still flow"));
     let head = stream.finish().await?;
-    say(started, &format!("{} change sets committed, each on its own; head {head}", arguments.changes));
+    say(
+        started,
+        &format!("{} change sets committed, each on its own; head {head}", arguments.changes),
+    );
     let waited = wait_all(&server).await?;
-    say(started, &format!("offset {head} is durable on every edge ({:.1} ms after asking)", waited.as_secs_f64() * 1e3));
+    say(
+        started,
+        &format!(
+            "offset {head} is durable on every edge ({:.1} ms after asking)",
+            waited.as_secs_f64() * 1e3
+        ),
+    );
     checks::check(cluster, &server, last, started.elapsed()).await
 }
 
@@ -119,10 +134,12 @@ async fn wait_for_edges(server: &Server, count: usize) -> Result<(), Failure> {
 async fn import(server: &Server, records: u32) -> Result<u64, Failure> {
     let text = zone::text(records);
     let chunks: Vec<_> = text.as_bytes().chunks(CHUNK_OCTETS).map(<[u8]>::to_vec).collect();
-    let messages = chunks.into_iter().enumerate().map(|(number, chunk)| v1::ImportZoneRequest {
-        zone: if number == 0 { ORIGIN.to_owned() } else { String::new() },
+    let count = chunks.len();
+    let messages = (1..).zip(chunks).map(move |(number, chunk)| v1::ImportZoneRequest {
+        zone: if number == 1 { ORIGIN.to_owned() } else { String::new() },
         text: chunk.into(),
-        idempotency_key: String::new(),
+        last: number == count,
+        ..Default::default()
     });
     let answer = server.records().import_zone(tokio_stream::iter(messages)).await;
     Ok(answer.map_err(server.failure())?.into_inner().created)

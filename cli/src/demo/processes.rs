@@ -78,8 +78,7 @@ impl Cluster {
         command.args(["--listen", &control_address.to_string()]);
         command.args(["--metrics-listen", "127.0.0.1:0"]);
         let control = Process::start(&mut command, &root.join("control.log"))?;
-        let mut cluster =
-            Self { dir, root, programs, control, control_address, edges: Vec::new() };
+        let mut cluster = Self { dir, root, programs, control, control_address, edges: Vec::new() };
         cluster.control().await.inspect_err(|_| cluster.show_logs())?;
         for number in 0..usize::from(edges) {
             cluster.edges.push(None);
@@ -173,7 +172,8 @@ async fn until_there<F: Future<Output = Result<Server, Failure>>>(
 /// The folder that has the daemons: this program's own. Under `cargo run`, which builds this program
 /// alone, they are built first.
 fn programs() -> Result<PathBuf, Failure> {
-    let own = env::current_exe().map_err(|source| Failure::File { file: "edgesync".into(), source })?;
+    let own =
+        env::current_exe().map_err(|source| Failure::File { file: "edgesync".into(), source })?;
     let folder = own.parent().map(Path::to_owned).unwrap_or_default();
     if let Some(cargo) = env::var_os("CARGO") {
         let mut build = Command::new(cargo);

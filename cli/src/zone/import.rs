@@ -1,10 +1,11 @@
-//! `edgesync zone import`: streams a zone file to the server as it is read. A file that breaks off
-//! breaks the call: the server must never take a part for the whole.
+//! `edgesync zone import`: streams a zone file to the server as it is read. Only a file that was read
+//! to its end has a last message, so the server never takes a part for the whole.
 
 use std::{
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -13,8 +14,8 @@ use edgesync_core::name::Name;
 use edgesync_proto::v1;
 use indicatif::ProgressBar;
 use serde::Serialize;
-use tokio::{sync::mpsc, task};
-use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tokio::{sync::mpsc, task, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response};
 
 use crate::{
@@ -30,6 +31,8 @@ use crate::{
 const CHUNK_OCTETS: usize = 256 * 1024;
 /// Messages that are read ahead.
 const CHUNKS_AHEAD: usize = 4;
+/// How long a reader may take to come to its end when the answer is there.
+const READER_WAIT: Duration = Duration::from_millis(200);
 /// What stdin is called in errors.
 pub const STDIN: &str = "<stdin>";
 
@@ -92,8 +95,8 @@ pub async fn run(args: ImportArgs, control: &str, printer: &mut Printer) -> Resu
     let bar = progress::octets(source.octets);
     let first = v1::ImportZoneRequest {
         zone: name.to_string(),
-        text: Bytes::new(),
         idempotency_key: args.key,
+        ..Default::default()
     };
     let imported = send(source, first, &server, bar.clone()).await;
     bar.finish_and_clear();
@@ -159,27 +162,23 @@ impl Source {
     }
 }
 
-/// Reads to the end, a message a chunk; `None` says that this was all.
+/// Reads to the end, a message a chunk; the last one says that it is.
 fn read(
     mut source: Source,
     first: v1::ImportZoneRequest,
-    sender: &mpsc::Sender<Option<v1::ImportZoneRequest>>,
+    sender: &mpsc::Sender<v1::ImportZoneRequest>,
     bar: &ProgressBar,
 ) -> Result<(), Failure> {
     let mut message = first;
     while let Some(text) = source.chunk()? {
         bar.inc(text.len() as u64);
         message.text = text;
-        if sender.blocking_send(Some(std::mem::take(&mut message))).is_err() {
+        // Where nobody listens any more, the answer is there.
+        if sender.blocking_send(std::mem::take(&mut message)).is_err() {
             return Ok(());
         }
     }
-    // An empty file is the server's to refuse: it needs to be told the zone all the same.
-    let last = [(!message.zone.is_empty()).then_some(message).map(Some), Some(None)];
-    for message in last.into_iter().flatten() {
-        // Where nobody listens any more, the answer is there.
-        let _ = sender.blocking_send(message);
-    }
+    let _ = sender.blocking_send(v1::ImportZoneRequest { last: true, ..message });
     Ok(())
 }
 
@@ -191,22 +190,13 @@ async fn send(
 ) -> Result<v1::ImportZoneResponse, Failure> {
     let file = source.shown();
     let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
-    let mut reader = task::spawn_blocking(move || read(source, first, &sender, &bar));
-    // A stream that ends, and also one that is cancelled, can look to a server like one that is
-    // whole. So one whose reader failed stays open, in a task of its own, until the connection
-    // breaks with the end of this process.
-    let messages = ReceiverStream::new(receiver).chain(tokio_stream::pending());
-    let mut calls = server.records();
-    let mut call =
-        tokio::spawn(async move { calls.import_zone(messages.map_while(|message| message)).await });
-    let answer = tokio::select! {
-        answer = &mut call => answer,
-        read = &mut reader => {
-            read.map_err(gone)??;
-            call.await
-        }
-    };
-    let answer = answer.map_err(gone)?;
+    let reader = task::spawn_blocking(move || read(source, first, &sender, &bar));
+    let answer = server.records().import_zone(ReceiverStream::new(receiver)).await;
+    // A file that broke off is the cause of what the server says of it. One that is still read is
+    // not waited for: it may be a terminal.
+    if let Ok(read) = timeout(READER_WAIT, reader).await {
+        read.map_err(gone)??;
+    }
     answer.map(Response::into_inner).map_err(|status| in_file(server.failure()(status), &file))
 }
 

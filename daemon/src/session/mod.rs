@@ -51,6 +51,8 @@ pub struct SessionParts {
 struct Stream {
     link: Link,
     endpoint: Endpoint,
+    /// The endpoint, as people read it.
+    shown: String,
     /// When it was welcomed, and what was durable then.
     live: Option<(Instant, Option<Position>)>,
 }
@@ -98,17 +100,22 @@ impl Session {
     /// Runs until `shutdown` is done, and then drains: what was received is applied and acked.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
+        // Without an apply thread there is nothing to connect for; what is there is served on.
+        let mut applying = true;
         loop {
             self.tell();
             let room = self.in_hand.octets() < self.room;
             let deadline = self.receiver.poll_timeout().filter(|_| room);
-            let due = self.stream.is_none().then(|| self.reconnect.due());
+            let due = (self.stream.is_none() && applying).then(|| self.reconnect.due());
             tokio::select! {
                 biased;
                 () = &mut shutdown => break,
-                report = self.applying.reports.recv() => match report {
+                report = self.applying.reports.recv(), if applying => match report {
                     Some(report) => self.reported(report),
-                    None => break,
+                    None => {
+                        applying = false;
+                        self.close("session", "the apply thread has ended".to_owned(), DRAIN);
+                    }
                 },
                 event = event_of(&mut self.stream), if room => self.happened(event),
                 () = until(deadline) => {
@@ -128,7 +135,8 @@ impl Session {
         };
         tracing::debug!(control = %endpoint, "connecting");
         let link = Link::open(endpoint.clone());
-        self.stream = Some(Stream { link, endpoint, live: None });
+        let shown = endpoint.to_string();
+        self.stream = Some(Stream { link, endpoint, shown, live: None });
     }
 
     /// Takes new settings; a control plane that is not among them any more is left.
@@ -261,8 +269,8 @@ impl Session {
                 Some(_) => LinkState::Connecting,
                 None => LinkState::Disconnected,
             };
-            if let Some(stream) = stream {
-                status.control = stream.endpoint.to_string();
+            if let Some(stream) = stream.filter(|stream| stream.shown != status.control) {
+                status.control.clone_from(&stream.shown);
             }
             status.durable = receiver.durable();
             status.head = receiver.head();

@@ -65,6 +65,12 @@ impl Reader {
         self.gate.read().totals
     }
 
+    /// True unless the store is being put aside.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.gate.read().db.is_some()
+    }
+
     /// Octets of the database file and what belongs to it.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod plan;
 
 use edgesync_core::{
     name::Name,
+    position::Offset,
     stage::{Operation, RecordData, Serial},
     zone_file::{self, ZoneFileError},
 };
@@ -113,39 +114,81 @@ impl Import {
             Plan::Create(records) => {
                 response.created = records.len() as u64;
                 response.zone_created = true;
-                let write = self.call.clone().write(self.zone.clone(), Action::CreateZone(records));
-                self.api.log.commit(write).await?
+                self.visible(Action::CreateZone(records), None).await?
             }
             Plan::Change { operations, seen } => {
                 count(&operations, &mut response);
-                let action = change(operations, Serial::AsWritten);
-                let mut write = self.call.clone().write(self.zone.clone(), action);
-                write.if_zone_version = Some(seen);
-                self.api.log.commit(write).await?
+                self.visible(change(operations, Serial::AsWritten), Some(seen)).await?
             }
-            Plan::Replace { first, middle, last, seen, replaced } => {
-                let chunks = [&first, &last].into_iter().chain(&middle);
-                response.created = chunks.map(|chunk| chunk.len() as u64).sum();
+            Plan::Replace { chunks, seen, replaced } => {
+                response.created = chunks.iter().map(|chunk| chunk.len() as u64).sum();
                 response.deleted = replaced.unwrap_or(0);
                 response.zone_created = replaced.is_none();
-                response.change_sets = u32::try_from(middle.len() + 2).unwrap_or(u32::MAX);
-                let generation = self.part(Action::OpenGeneration(first), Some(seen)).await?.generation;
-                let written = async {
-                    for chunk in middle {
-                        self.part(Action::ExtendGeneration(generation, chunk), None).await?;
-                    }
-                    let publish = Action::PublishGeneration(generation, last);
-                    self.api.log.commit(self.call.clone().write(self.zone.clone(), publish)).await
-                };
-                let written = written.await;
-                if written.is_err() {
-                    // If this fails too, the next import of the zone gives it up.
-                    let _ = self.part(Action::DropGeneration(generation), None).await;
-                }
-                written?
+                response.change_sets = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
+                self.replace(chunks, seen).await?
             }
         };
         response.receipt = Some(receipt(&committed));
         Ok(response)
     }
+
+    /// Writes a hidden generation and publishes it with its last chunk.
+    async fn replace(
+        &self,
+        chunks: Vec<Vec<RecordData>>,
+        seen: Offset,
+    ) -> Result<Committed, WriteError> {
+        let mut chunks = chunks.into_iter();
+        let first = chunks.next().unwrap_or_default();
+        let last = chunks.next_back().unwrap_or_default();
+        let generation = self.hidden(Action::OpenGeneration(first), Some(seen)).await?.generation;
+        let written = async {
+            for chunk in chunks {
+                self.hidden(Action::ExtendGeneration(generation, chunk), None).await?;
+            }
+            self.visible(Action::PublishGeneration(generation, last), None).await
+        };
+        let written = written.await;
+        if written.is_err() {
+            // If this fails too, the next import of the zone gives the generation up.
+            let _ = self.hidden(Action::DropGeneration(generation), None).await;
+        }
+        written
+    }
+
+    /// Commits what makes the import visible.
+    async fn visible(&self, action: Action, seen: Option<Offset>) -> Result<Committed, WriteError> {
+        let mut write = self.call.clone().write(self.zone.clone(), action);
+        write.if_zone_version = seen;
+        self.api.log.commit(write).await
+    }
+
+    /// Commits a part of the import that nobody sees.
+    async fn hidden(&self, action: Action, seen: Option<Offset>) -> Result<Committed, WriteError> {
+        let call = Call { caller: self.call.caller.clone(), idempotency: None };
+        let mut write = call.write(self.zone.clone(), action);
+        write.if_zone_version = seen;
+        self.api.log.commit(write).await
+    }
 }
+
+fn count(operations: &[Operation], response: &mut v1::ImportZoneResponse) {
+    for operation in operations {
+        match operation {
+            Operation::Create(_) => response.created += 1,
+            Operation::Edit { .. } => response.edited += 1,
+            Operation::Delete(_) => response.deleted += 1,
+        }
+    }
+}
+
+/// True if the zone is not what it was when the import was planned.
+const fn was_overtaken(error: &WriteError) -> bool {
+    matches!(
+        error,
+        WriteError::ZoneVersion { .. } | WriteError::ZoneExists(_) | WriteError::NoZone(_)
+    )
+}
+
+#[cfg(test)]
+mod tests;

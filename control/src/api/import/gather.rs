@@ -1,0 +1,91 @@
+//! Station 1, the API: takes in the text of an import, bounded in octets and in the time that a
+//! caller may be silent.
+
+use std::time::Duration;
+
+use edgesync_core::{limits::IMPORT_OCTETS, name::Name};
+use edgesync_proto::v1::ImportZoneRequest;
+use tokio::time::timeout;
+use tonic::{Status, Streaming};
+
+use crate::{
+    api::{caller, origin},
+    log::IdempotencyKey,
+};
+
+/// How long a caller may be silent: it keeps others from importing.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// What a caller wants imported.
+pub(super) struct Gathered {
+    pub(super) zone: Name,
+    pub(super) text: Vec<u8>,
+    pub(super) idempotency: Option<IdempotencyKey>,
+}
+
+/// Takes in all messages of an import.
+pub(super) async fn gather(
+    mut messages: Streaming<ImportZoneRequest>,
+) -> Result<Gathered, Status> {
+    let first = next(&mut messages).await?;
+    let first = first.ok_or_else(|| Status::invalid_argument("the import has no message"))?;
+    let zone = origin(&first.zone)?;
+    let mut text = Vec::new();
+    add(&mut text, &first.text, IMPORT_OCTETS)?;
+    let mut last = first.last;
+    while !last {
+        // A call that was cancelled can look like one that has come to its end.
+        let message = next(&mut messages).await?.ok_or_else(|| {
+            Status::invalid_argument("the import broke off before its last message: send it again")
+        })?;
+        last = message.last;
+        if !message.zone.is_empty() && origin(&message.zone)? != zone {
+            return Err(Status::invalid_argument("one import is of one zone"));
+        }
+        add(&mut text, &message.text, IMPORT_OCTETS)?;
+    }
+    let hash = || {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(zone.wire());
+        hasher.update(&text);
+        *hasher.finalize().as_bytes()
+    };
+    let idempotency = caller::idempotency(first.idempotency_key, hash)?;
+    Ok(Gathered { zone, text, idempotency })
+}
+
+async fn next(
+    messages: &mut Streaming<ImportZoneRequest>,
+) -> Result<Option<ImportZoneRequest>, Status> {
+    timeout(SILENCE, messages.message()).await.unwrap_or_else(|_| {
+        Err(Status::deadline_exceeded(format!(
+            "no message of the import came for {} s: send it again",
+            SILENCE.as_secs()
+        )))
+    })
+}
+
+fn add(text: &mut Vec<u8>, more: &[u8], most: usize) -> Result<(), Status> {
+    if text.len().saturating_add(more.len()) > most {
+        return Err(Status::resource_exhausted(format!(
+            "the zone file is too large: at most {} MiB are allowed; divide the zone",
+            most >> 20
+        )));
+    }
+    text.extend_from_slice(more);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_over_the_limit_is_refused_with_the_limit() {
+        let mut text = vec![0; (1 << 20) - 1];
+        add(&mut text, b"x", 1 << 20).unwrap();
+        let refused = add(&mut text, b"x", 1 << 20).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        assert!(refused.message().contains("1 MiB"));
+    }
+}

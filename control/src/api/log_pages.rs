@@ -1,0 +1,134 @@
+//! Station 1, the API: the log for people, oldest change set first: what changed, when, and who did
+//! it.
+
+use edgesync_core::{change::Change, name::Name, position::Offset};
+use edgesync_proto::{convert::decode_set, v1};
+use tonic::Status;
+
+use super::{
+    Api, blocking, origin,
+    pages::{self, Pages},
+    status,
+};
+use crate::log::{LogEntry, View};
+
+/// Change sets that are shown when the caller does not say from where on.
+const LAST: usize = 100;
+/// Octets of change sets that are read at a time.
+const READ_OCTETS: usize = 256 * 1024;
+/// Lines of one message at the most.
+const LINES: usize = 10_000;
+
+/// The change sets that are still to be sent.
+pub(super) struct LogPages {
+    view: View,
+    zone: Option<Name>,
+    after: Offset,
+    left: usize,
+}
+
+/// Opens the part of the log that a caller asks for.
+pub(super) async fn open(api: &Api, message: &v1::ListLogRequest) -> Result<LogPages, Status> {
+    let zone = Some(message.zone.as_str()).filter(|text| !text.is_empty());
+    let zone = zone.map(origin).transpose()?;
+    let limit = usize::try_from(message.limit).ok().filter(|limit| *limit > 0);
+    let view = api.view().await?;
+    let from = message.from;
+    blocking(move || {
+        let after = match from {
+            0 => before_last(&view, zone.as_ref(), limit.map_or(LAST, |limit| limit.min(LAST)))?,
+            from => Offset(from).before(),
+        };
+        Ok(LogPages { view, zone, after, left: limit.unwrap_or(usize::MAX) })
+    })
+    .await?
+}
+
+/// The offset before the last `count` change sets of a zone, or of all. The log is searched from its
+/// end in steps that grow, since nothing says where a zone's sets are.
+fn before_last(view: &View, zone: Option<&Name>, count: usize) -> Result<Offset, Status> {
+    let error = |error| status::store(&error);
+    let Some(zone) = zone else { return view.before_last(count).map_err(error) };
+    let mut sets = count;
+    loop {
+        let start = view.before_last(sets).map_err(error)?;
+        let (mut found, mut after) = (Vec::new(), start);
+        loop {
+            let entries = view.entries(after, READ_OCTETS).map_err(error)?;
+            let Some(last) = entries.last() else { break };
+            after = last.last;
+            for entry in entries {
+                if zone_of(&entry)? == *zone {
+                    found.push(entry.first.before());
+                }
+            }
+        }
+        match found.len().checked_sub(count).and_then(|index| found.get(index)) {
+            Some(before) => return Ok(*before),
+            None if start == Offset::ZERO => return Ok(start),
+            None => sets = sets.saturating_mul(10),
+        }
+    }
+}
+
+fn unreadable(entry: &LogEntry, error: &impl std::fmt::Display) -> Status {
+    Status::data_loss(format!("the change set at offset {} cannot be read: {error}", entry.first))
+}
+
+fn zone_of(entry: &LogEntry) -> Result<Name, Status> {
+    let set = decode_set(entry.body.clone());
+    set.map(|set| set.zone).map_err(|error| unreadable(entry, &error))
+}
+
+impl LogPages {
+    /// The messages for a change set; none if it is of another zone. One with many changes comes
+    /// in several messages of the same offsets.
+    fn messages(&self, entry: &LogEntry) -> Result<Vec<v1::ListLogResponse>, Status> {
+        let set = decode_set(entry.body.clone()).map_err(|error| unreadable(entry, &error))?;
+        if self.zone.as_ref().is_some_and(|zone| *zone != set.zone) {
+            return Ok(Vec::new());
+        }
+        let audit = self.view.audit(entry.last).map_err(|error| status::store(&error))?;
+        let (principal, peer, method) =
+            audit.map(|who| (who.principal, who.peer, who.method)).unwrap_or_default();
+        let lines: Vec<_> = set.changes.iter().map(Change::to_string).collect();
+        let message = |changes| v1::ListLogResponse {
+            first: entry.first.0,
+            last: entry.last.0,
+            committed: Some(entry.committed.into()),
+            zone: set.zone.to_string(),
+            principal: principal.clone(),
+            peer: peer.clone(),
+            method: method.clone(),
+            changes,
+            size: u32::try_from(entry.body.len()).unwrap_or(u32::MAX),
+        };
+        let parts = pages::divide(lines, LINES, |line: &String| line.len() + 4);
+        Ok(parts.into_iter().map(message).collect())
+    }
+}
+
+impl Pages for LogPages {
+    type Page = v1::ListLogResponse;
+
+    fn next(&mut self) -> Result<Vec<Self::Page>, Status> {
+        while self.left > 0 {
+            let entries = self.view.entries(self.after, READ_OCTETS);
+            let entries = entries.map_err(|error| status::store(&error))?;
+            let Some(last) = entries.last() else { break };
+            self.after = last.last;
+            let mut found = Vec::new();
+            for entry in entries {
+                let messages = self.messages(&entry)?;
+                if !messages.is_empty() && self.left > 0 {
+                    self.left -= 1;
+                    found.extend(messages);
+                }
+            }
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        Ok(Vec::new())
+    }
+}

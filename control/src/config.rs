@@ -1,0 +1,303 @@
+//! What `edgesync-control` is set to: defaults, `config/edgesync-control.toml`, the environment
+//! (`EDGESYNC_CONTROL_…`) and flags. All of it is checked before anything starts.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use edgesync_host::{
+    config::{ConfigError, load},
+    units::{ByteSize, Period},
+};
+use serde::{Deserialize, Serialize};
+
+/// What the names of environment variables begin with.
+pub const ENVIRONMENT: &str = "EDGESYNC_CONTROL_";
+
+/// Bounds of the time between heartbeats.
+const HEARTBEAT: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(60)];
+
+/// The configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Directory of the log.
+    pub data_dir: PathBuf,
+    /// Address of the API and the sessions.
+    pub listen: SocketAddr,
+    /// Address of /metrics, /healthz and /readyz.
+    pub metrics_listen: SocketAddr,
+    /// True: `listen` may be reached from other hosts although nothing is encrypted.
+    pub insecure_listen: bool,
+    /// What happens to a SOA's serial when another record is changed.
+    pub soa_serial: SoaSerial,
+    /// The log.
+    pub log: LogConfig,
+    /// The sessions.
+    pub sessions: SessionsConfig,
+    /// How the control plane ends.
+    pub drain: DrainConfig,
+}
+
+/// What happens to a SOA's serial when another record is changed (rule 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SoaSerial {
+    /// It is raised in the same change set, unless the zone is signed.
+    Raise,
+    /// It stays.
+    Keep,
+}
+
+/// The log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogConfig {
+    /// Size of the store's page cache.
+    pub cache: ByteSize,
+    /// Size of the change sets kept in memory for sessions that are nearly up to date.
+    pub recent: ByteSize,
+    /// Size of the writes that wait to be committed.
+    pub queue: ByteSize,
+}
+
+/// The sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionsConfig {
+    /// Time between heartbeats.
+    pub heartbeat: Period,
+    /// Sessions at the most.
+    pub max_sessions: usize,
+}
+
+/// How the control plane ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainConfig {
+    /// Time that calls and sessions have to end.
+    pub grace: Period,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self {
+            data_dir: "/var/lib/edgesync-control".into(),
+            listen: local(7353),
+            metrics_listen: local(9353),
+            insecure_listen: false,
+            soa_serial: SoaSerial::Raise,
+            log: LogConfig {
+                cache: ByteSize::from_mib(256),
+                recent: ByteSize::from_mib(64),
+                queue: ByteSize::from_mib(64),
+            },
+            sessions: SessionsConfig { heartbeat: Period::from_secs(1), max_sessions: 10_000 },
+            drain: DrainConfig { grace: Period::from_secs(15) },
+        }
+    }
+}
+
+/// The command line.
+#[derive(Clone, Debug, Default, clap::Parser, Serialize)]
+#[command(
+    name = "edgesync-control",
+    version,
+    about = "The control plane of Edgesync: takes DNS record changes and carries them to the edges"
+)]
+pub struct Flags {
+    /// Directory of the log [default: /var/lib/edgesync-control]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address of the API and of the edges' sessions [default: 127.0.0.1:7353]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Address of /metrics, /healthz and /readyz [default: 127.0.0.1:9353]
+    #[arg(long, value_name = "ADDR")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// Let --listen be reached from other hosts although nothing is encrypted
+    #[arg(long, num_args = 0, default_missing_value = "true")]
+    pub insecure_listen: Option<bool>,
+    /// Configuration file (TOML); config/edgesync-control.toml explains every key
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Check the configuration and end
+    #[arg(long)]
+    #[serde(skip)]
+    pub check_config: bool,
+}
+
+/// Why a configuration is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidConfig {
+    /// A layer is wrong.
+    #[error(transparent)]
+    Load(#[from] ConfigError),
+    /// The API would be open to the network.
+    #[error(
+        "listen = {0} can be reached from other hosts, and nothing is encrypted or asked for \
+         credentials: listen on 127.0.0.1, or allow it with insecure_listen = true"
+    )]
+    InsecureListen(SocketAddr),
+    /// A value is out of its bounds.
+    #[error("{key} = {value} is out of its bounds: {bounds}")]
+    Bounds {
+        /// The key.
+        key: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        bounds: &'static str,
+    },
+}
+
+impl Flags {
+    /// Loads the configuration that the flags, the environment and the file make.
+    ///
+    /// # Errors
+    /// If a layer cannot be read, has an unknown key, or the values do not go together.
+    pub fn load(&self) -> Result<Config, InvalidConfig> {
+        let config: Config = load(self.config.as_deref(), ENVIRONMENT, self)?;
+        config.check()?;
+        Ok(config)
+    }
+}
+
+impl Config {
+    /// Checks what one value's type cannot say.
+    ///
+    /// # Errors
+    /// With the first key that is wrong.
+    pub fn check(&self) -> Result<(), InvalidConfig> {
+        if !self.listen.ip().is_loopback() && !self.insecure_listen {
+            return Err(InvalidConfig::InsecureListen(self.listen));
+        }
+        let [least, most] = HEARTBEAT;
+        let heartbeat = self.sessions.heartbeat;
+        if !(least..=most).contains(&heartbeat.get()) {
+            let (key, bounds) = ("sessions.heartbeat", "100ms to 60s");
+            return Err(InvalidConfig::Bounds { key, value: heartbeat.to_string(), bounds });
+        }
+        if self.sessions.max_sessions == 0 {
+            let (key, bounds) = ("sessions.max_sessions", "1 or more");
+            return Err(InvalidConfig::Bounds { key, value: "0".to_owned(), bounds });
+        }
+        Ok(())
+    }
+
+    /// The keys of `other` that differ and take effect only after a restart.
+    #[must_use]
+    pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
+        let differs = [
+            ("data_dir", self.data_dir != other.data_dir),
+            ("listen", self.listen != other.listen),
+            ("metrics_listen", self.metrics_listen != other.metrics_listen),
+            ("log", self.log != other.log),
+            ("sessions", self.sessions != other.sessions),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use clap::Parser;
+
+    use super::*;
+
+    const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/edgesync-control.toml");
+
+    fn flags(arguments: &[&str]) -> Flags {
+        Flags::try_parse_from([&["edgesync-control"], arguments].concat()).unwrap()
+    }
+
+    fn load_text(text: &str) -> Result<Config, InvalidConfig> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("control.toml");
+        fs::write(&file, text).unwrap();
+        Flags { config: Some(file), ..Flags::default() }.load()
+    }
+
+    #[test]
+    fn the_example_is_the_default_and_names_every_key() {
+        let flags = Flags { config: Some(EXAMPLE.into()), ..Flags::default() };
+        assert_eq!(flags.load().unwrap(), Config::default());
+        let text = fs::read_to_string(Path::new(EXAMPLE)).unwrap();
+        for key in [
+            "data_dir", "listen", "metrics_listen", "insecure_listen", "soa_serial", "cache",
+            "recent", "queue", "heartbeat", "max_sessions", "grace",
+        ] {
+            let is_set = |line: &str| line.starts_with(&format!("{key} = "));
+            assert!(text.lines().any(is_set), "{key} is not in {EXAMPLE}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_in_any_table_is_refused_with_the_nearest() {
+        for (text, nearest) in [
+            ("lisen = \"127.0.0.1:1\"", "listen"),
+            ("[log]\ncash = \"1MiB\"", "log.cache"),
+            ("[sessions]\nheart_beat = \"1s\"", "sessions.heartbeat"),
+            ("[drain]\ngrce = \"1s\"", "drain.grace"),
+        ] {
+            let refused = load_text(text).unwrap_err().to_string();
+            assert!(refused.contains(nearest), "{refused}");
+            assert_eq!(refused.lines().count(), 1);
+        }
+    }
+
+    #[test]
+    fn flags_override_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("control.toml");
+        fs::write(&file, "listen = \"127.0.0.1:1\"\nsoa_serial = \"keep\"").unwrap();
+        let file = file.display().to_string();
+        let config = flags(&["--config", &file, "--listen", "[::1]:2"]).load().unwrap();
+        assert_eq!(config.listen.to_string(), "[::1]:2");
+        assert_eq!(config.soa_serial, SoaSerial::Keep);
+        assert_eq!(config.metrics_listen, Config::default().metrics_listen);
+    }
+
+    #[test]
+    fn the_network_is_listened_on_only_if_that_was_asked_for() {
+        let open = flags(&["--listen", "0.0.0.0:7353"]).load().unwrap_err().to_string();
+        assert!(open.contains("insecure_listen") && open.contains("0.0.0.0:7353"), "{open}");
+        assert_eq!(open.lines().count(), 1);
+        assert!(flags(&["--listen", "0.0.0.0:7353", "--insecure-listen"]).load().is_ok());
+        assert!(load_text("listen = \"[::]:7353\"").is_err());
+        assert!(load_text("listen = \"[::]:7353\"\ninsecure_listen = true").is_ok());
+    }
+
+    #[test]
+    fn values_out_of_their_bounds_are_refused_by_key() {
+        for text in [
+            "[sessions]\nheartbeat = \"1ms\"",
+            "[sessions]\nheartbeat = \"2m\"",
+            "[sessions]\nmax_sessions = 0",
+            "[sessions]\nmax_sessions = -1",
+            "soa_serial = \"lift\"",
+            "listen = \"here\"",
+            "[log]\ncache = \"big\"",
+        ] {
+            let refused = load_text(text).unwrap_err().to_string();
+            let key = text.lines().last().unwrap().split(' ').next().unwrap();
+            assert!(refused.contains(key), "{refused}");
+            assert_eq!(refused.lines().count(), 1, "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named() {
+        let now = Config::default();
+        let mut new = Config { soa_serial: SoaSerial::Keep, ..now.clone() };
+        assert_eq!(now.needs_restart(&new), Vec::<&str>::new());
+        new.log.cache = ByteSize::from_mib(1);
+        assert_eq!(now.needs_restart(&new), ["log"]);
+    }
+}

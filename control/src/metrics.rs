@@ -1,0 +1,239 @@
+//! What the control plane's metrics mean, for `# HELP`: of all stations, so that they are read in
+//! one place. They are recorded where they happen. A label never has a zone's or record's name.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// Kinds of metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// Each metric: its kind, name, unit, and what it says.
+const METRICS: &[(Kind, &str, Unit, &str)] = {
+    use Kind::{Counter, Gauge, Histogram};
+    &[
+        // Station 1: the API.
+        (
+            Counter,
+            "edgesync_control_requests_total",
+            Unit::Count,
+            "Calls that have ended, by method and gRPC code; Cancelled if the caller gave up.",
+        ),
+        (
+            Histogram,
+            "edgesync_control_request_seconds",
+            Unit::Seconds,
+            "Time from a call's headers to the end of its answer, by method, in seconds; not for \
+             streams that last as long as the caller likes.",
+        ),
+        (
+            Counter,
+            "edgesync_control_refusals_total",
+            Unit::Count,
+            "Writes that were refused and changed nothing, by reason.",
+        ),
+        (
+            Counter,
+            "edgesync_control_config_reloads_total",
+            Unit::Count,
+            "Reloads of the configuration; result is ok or error, which keeps the old one.",
+        ),
+        // Station 2: the log.
+        (
+            Histogram,
+            "edgesync_control_commit_seconds",
+            Unit::Seconds,
+            "Time that a group of writes takes from the queue to durable, in seconds.",
+        ),
+        (
+            Histogram,
+            "edgesync_control_commit_sets",
+            Unit::Count,
+            "Change sets in one durable commit.",
+        ),
+        (
+            Histogram,
+            "edgesync_control_commit_changes",
+            Unit::Count,
+            "Changes in one durable commit.",
+        ),
+        (
+            Counter,
+            "edgesync_control_changes_total",
+            Unit::Count,
+            "Changes made durable.",
+        ),
+        (
+            Gauge,
+            "edgesync_control_head_offset",
+            Unit::Count,
+            "Offset of the last durable change.",
+        ),
+        (
+            Gauge,
+            "edgesync_control_queue_writes",
+            Unit::Count,
+            "Writes that wait to be committed.",
+        ),
+        (
+            Gauge,
+            "edgesync_control_store_bytes",
+            Unit::Bytes,
+            "Size of the log's store on disk, in octets.",
+        ),
+        // Station 3: the sessions.
+        (
+            Gauge,
+            "edgesync_control_sessions",
+            Unit::Count,
+            "Sessions that are open, those not yet greeted included.",
+        ),
+        (
+            Counter,
+            "edgesync_control_session_ends_total",
+            Unit::Count,
+            "Sessions that have ended, by reason.",
+        ),
+        (
+            Histogram,
+            "edgesync_control_release_to_send_seconds",
+            Unit::Seconds,
+            "Time from durable to handed to an edge's stream, for live change sets, in seconds.",
+        ),
+        (
+            Histogram,
+            "edgesync_control_edge_apply_seconds",
+            Unit::Seconds,
+            "Time from received to durable at an edge, by the edge's clock, in seconds.",
+        ),
+        (
+            Histogram,
+            "edgesync_control_network_seconds",
+            Unit::Seconds,
+            "Time from sent to acknowledged without what the edge needed to apply it, both ways, in \
+             seconds.",
+        ),
+        (
+            Histogram,
+            "edgesync_control_end_to_end_seconds",
+            Unit::Seconds,
+            "Time from durable at the control plane to known to be durable at an edge, for live \
+             change sets, by the control plane's clock, the way of the ack included, in seconds.",
+        ),
+        (
+            Counter,
+            "edgesync_control_latency_spikes_total",
+            Unit::Count,
+            "End-to-end times of more than ten times the running median and 5 ms.",
+        ),
+        (
+            Gauge,
+            "edgesync_control_latency_worst_seconds",
+            Unit::Seconds,
+            "Worst end-to-end time of the last minute, in seconds.",
+        ),
+        // Station 7: the fleet.
+        (
+            Counter,
+            "edgesync_control_fenced_total",
+            Unit::Count,
+            "Sessions ended because a newer process came with their edge's id.",
+        ),
+        (
+            Gauge,
+            "edgesync_control_edges",
+            Unit::Count,
+            "Registered edges, by state.",
+        ),
+        (
+            Gauge,
+            "edgesync_control_edge_offset",
+            Unit::Count,
+            "Last offset that an edge has acknowledged as durable.",
+        ),
+        (
+            Gauge,
+            "edgesync_control_edge_lag_changes",
+            Unit::Count,
+            "Changes between what an edge has acknowledged and the head.",
+        ),
+        (
+            Gauge,
+            "edgesync_control_edge_lag_seconds",
+            Unit::Seconds,
+            "Age of the oldest change that an edge has not acknowledged, in seconds.",
+        ),
+    ]
+};
+
+/// Counters without labels: there from the start, so that their first increase is seen as one.
+const FROM_THE_START: [&str; 3] = [
+    "edgesync_control_changes_total",
+    "edgesync_control_fenced_total",
+    "edgesync_control_latency_spikes_total",
+];
+
+/// Tells the recorder what each metric is.
+pub fn describe() {
+    for (kind, name, unit, help) in METRICS {
+        match kind {
+            Kind::Counter => describe_counter!(*name, *unit, *help),
+            Kind::Gauge => describe_gauge!(*name, *unit, *help),
+            Kind::Histogram => describe_histogram!(*name, *unit, *help),
+        }
+    }
+    FROM_THE_START.into_iter().for_each(|name| metrics::counter!(name).increment(0));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::{BTreeSet, HashSet},
+        fs,
+        path::Path,
+    };
+
+    use super::*;
+
+    #[test]
+    fn names_have_their_prefix_and_their_unit_and_stand_once() {
+        let names: HashSet<_> = METRICS.iter().map(|(_, name, ..)| name).collect();
+        assert_eq!(names.len(), METRICS.len());
+        for (kind, name, unit, help) in METRICS {
+            assert!(name.starts_with("edgesync_control_"), "{name}");
+            assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
+            assert_eq!(*unit == Unit::Seconds, name.ends_with("_seconds"), "{name}");
+            assert_eq!(*unit == Unit::Bytes, name.ends_with("_bytes"), "{name}");
+            assert!(help.ends_with('.') && !help.contains('\n'), "{name}");
+        }
+        assert!(FROM_THE_START.iter().all(|name| names.contains(name)));
+    }
+
+    /// The metrics' names in the source below a folder.
+    fn recorded(dir: &Path, names: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                recorded(&path, names);
+            } else if path != Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metrics.rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let quoted = text.split('"').filter(|text| text.starts_with("edgesync_control_"));
+                let is_name = |text: &&str| text.chars().all(|c| c == '_' || c.is_ascii_lowercase());
+                names.extend(quoted.filter(is_name).map(str::to_owned));
+            }
+        }
+    }
+
+    #[test]
+    fn every_metric_that_is_recorded_is_described() {
+        let mut names = BTreeSet::new();
+        recorded(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut names);
+        assert!(names.len() > 10, "{names:?}");
+        let described: BTreeSet<_> = METRICS.iter().map(|(_, name, ..)| (*name).to_owned()).collect();
+        let missing: Vec<_> = names.difference(&described).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+}

@@ -1,0 +1,221 @@
+//! The control plane as a whole: what is opened in which order, who serves what, and how it ends
+//! without a loss. `process` makes a program of it.
+
+mod process;
+mod server;
+
+use std::{future::Future, io, net::SocketAddr, time::Duration};
+
+use edgesync_host::{
+    listen::{ListenError, bind},
+    lock::{DirLock, LockError},
+    metrics::Metrics,
+    page::Page,
+    systemd,
+};
+pub use process::main;
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    task::{JoinSet, spawn_blocking},
+    time::{interval, timeout},
+};
+
+use self::server::{ServeError, Server};
+use crate::{
+    api::Api,
+    config::Config,
+    fleet::{EdgeState, Fleet},
+    log::{Log, OpenError, Options},
+    sync::{SyncApi, SyncConfig},
+};
+
+/// Time between two lines for `systemctl status`.
+const STATUS: Duration = Duration::from_secs(5);
+
+/// Why the control plane does not run, or not any more.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data directory is not its own.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The fleet cannot be read.
+    #[error("the fleet cannot be read from the log: {0}; if it is damaged, restore a backup")]
+    Fleet(redb::Error),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// A socket has no address.
+    #[error("a socket has no address: {0}")]
+    Address(io::Error),
+    /// The server has ended.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The store has failed; what it has kept is known only after a restart.
+    #[error(
+        "the log's store failed: {0}; what was answered is durable, the restart recovers the rest"
+    )]
+    Failed(String),
+    /// A task of the start ended before its time: a defect.
+    #[error("the start failed: {0}")]
+    Start(#[from] tokio::task::JoinError),
+}
+
+/// Where a control plane can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// The API and the sessions.
+    pub listen: SocketAddr,
+    /// The metrics page.
+    pub metrics: SocketAddr,
+}
+
+/// A control plane whose log is open and whose addresses are taken, but that serves nothing yet.
+pub struct ControlPlane {
+    log: Log,
+    fleet: Fleet,
+    config: watch::Sender<Config>,
+    metrics: Metrics,
+    listener: TcpListener,
+    page: TcpListener,
+    addresses: Addresses,
+    /// Last, so that the directory is let go when all else is.
+    _lock: DirLock,
+}
+
+/// Runs a control plane until `shutdown` is done.
+///
+/// # Errors
+/// If it cannot start, or its store fails.
+pub async fn run(
+    config: Config,
+    metrics: Metrics,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    ControlPlane::start(config, metrics).await?.serve(shutdown).await
+}
+
+impl ControlPlane {
+    /// Locks the data directory, opens the log and takes the addresses.
+    ///
+    /// # Errors
+    /// If one of these is not to be had; nothing was changed then.
+    pub async fn start(config: Config, metrics: Metrics) -> Result<Self, RunError> {
+        let lock = DirLock::take(&config.data_dir)?;
+        let listener = bind(config.listen, "--listen").await?;
+        let page = bind(config.metrics_listen, "--metrics-listen").await?;
+        let addresses = Addresses {
+            listen: listener.local_addr().map_err(RunError::Address)?,
+            metrics: page.local_addr().map_err(RunError::Address)?,
+        };
+        let options = Options {
+            dir: config.data_dir.clone(),
+            cache_bytes: config.log.cache.as_usize(),
+            recent_bytes: config.log.recent.as_usize(),
+            queue_bytes: config.log.queue.as_usize(),
+        };
+        // After a crash the store is recovered first, which may take long.
+        let opened = spawn_blocking(move || {
+            let log = Log::open(&options)?;
+            Fleet::open(log.clone()).map(|fleet| (log, fleet)).map_err(RunError::Fleet)
+        });
+        let (log, fleet) = opened.await??;
+        let (config, _) = watch::channel(config);
+        Ok(Self { log, fleet, config, metrics, listener, page, addresses, _lock: lock })
+    }
+
+    /// Where it can be reached; tells the port where the configuration left it open.
+    #[must_use]
+    pub const fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Its configuration. What is sent here takes effect as far as it can without a restart.
+    #[must_use]
+    pub fn config(&self) -> watch::Sender<Config> {
+        self.config.clone()
+    }
+
+    /// Serves until `shutdown` is done, then ends what is open, in the order that loses nothing:
+    /// sessions say goodbye and calls end, and only then the log is closed.
+    ///
+    /// # Errors
+    /// If the store fails, or the server ends by itself.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
+        let Self { log, fleet, config, metrics, listener, page, addresses, _lock } = self;
+        let (drain, draining) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve_page(page, metrics, log.clone(), draining.clone()));
+        tasks.spawn(tell_status(log.clone(), fleet.clone(), draining.clone()));
+        tasks.spawn({
+            let fleet = fleet.clone();
+            async move { fleet.keep().await }
+        });
+        let sync_config = {
+            let config = config.borrow();
+            let heartbeat = config.sessions.heartbeat.get();
+            SyncConfig { heartbeat, max_sessions: config.sessions.max_sessions }
+        };
+        let api = Api::new(log.clone(), fleet.clone(), config.subscribe(), draining.clone());
+        let sync = SyncApi::new(log.clone(), fleet, sync_config, draining.clone());
+        let server = Server::new(api, sync).await;
+        let health = server.health();
+        let serving = server.serve(listener, draining);
+        tokio::pin!(serving);
+        let Addresses { listen, metrics } = addresses;
+        let head = *log.head().borrow();
+        tracing::info!(%listen, %metrics, %head, "serving");
+        tokio::select! {
+            ended = &mut serving => return ended.map_err(RunError::from),
+            reason = log.failed() => return Err(RunError::Failed(reason)),
+            () = shutdown => {}
+        }
+        let grace = config.borrow().drain.grace.get();
+        tracing::info!(?grace, "draining");
+        health.stopping().await;
+        drain.send_replace(true);
+        if timeout(grace, serving).await.is_err() {
+            tracing::warn!("calls that did not end in time are cut off");
+        }
+        log.close().await;
+        tasks.shutdown().await;
+        let head = *log.head().borrow();
+        tracing::info!(%head, "stopped");
+        Ok(())
+    }
+}
+
+/// Serves the metrics page until it is aborted.
+async fn serve_page(
+    listener: TcpListener,
+    metrics: Metrics,
+    log: Log,
+    draining: watch::Receiver<bool>,
+) {
+    let head = log.head();
+    let ready = move || match (*draining.borrow(), head.has_changed()) {
+        (true, _) => Err("stopping".to_owned()),
+        (_, Err(_)) => Err("the log's store has failed".to_owned()),
+        _ => Ok(()),
+    };
+    Page::new(metrics, ready).serve(listener, std::future::pending()).await;
+}
+
+/// Tells systemd what there is to see.
+async fn tell_status(log: Log, fleet: Fleet, mut draining: watch::Receiver<bool>) {
+    let mut ticks = interval(STATUS);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            _ = draining.wait_for(|draining| *draining) => return,
+        }
+        let fleet = fleet.clone();
+        let edges = spawn_blocking(move || fleet.edges()).await.unwrap_or_default();
+        let current = edges.iter().filter(|edge| edge.state == EdgeState::Current).count();
+        let head = log.head().borrow().offset;
+        systemd::status(&format!("head {head}; {current} of {} edges current", edges.len()));
+    }
+}

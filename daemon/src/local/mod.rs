@@ -1,0 +1,241 @@
+//! The local API (`edgesync.v1.EdgeService`) on a unix socket: answers from the store, whatever the
+//! state of the control plane (invariant 14). Reads happen on threads that may wait for the disk.
+
+mod socket;
+mod wire;
+
+use std::{sync::Arc, time::Duration};
+
+use edgesync_core::{edge_id::EdgeId, name::Name, rdata};
+use edgesync_proto::{
+    DESCRIPTORS, convert,
+    v1::{
+        self,
+        edge_service_server::{EdgeService, EdgeServiceServer},
+    },
+};
+pub use socket::{Socket, SocketError};
+use tokio::{
+    net::UnixListener,
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    task::spawn_blocking,
+    time::{sleep, timeout},
+};
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tonic::{Request, Response, Status, transport::Server};
+
+use crate::{
+    limits::{LIST_ZONES, LONG_READS, WATCH_PERIOD},
+    status::Status as EdgeStatus,
+    store::{Reader, StoreError},
+};
+
+/// How long a client may take to take a part of an answer, before its answer is given up.
+const STALL: Duration = Duration::from_secs(30);
+/// Parts of an answer that wait for a client.
+const PARTS: usize = 4;
+
+/// The local API.
+#[derive(Debug, Clone)]
+pub struct Local {
+    edge: EdgeId,
+    reader: Reader,
+    status: watch::Receiver<EdgeStatus>,
+    long_reads: Arc<Semaphore>,
+}
+
+/// Why the local API ended.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// The descriptions of the services cannot be read: a defect.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The server failed.
+    #[error("the local API: {0}")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+impl Local {
+    /// An API for an edge.
+    #[must_use]
+    pub fn new(edge: EdgeId, reader: Reader, status: watch::Receiver<EdgeStatus>) -> Self {
+        Self { edge, reader, status, long_reads: Arc::new(Semaphore::new(LONG_READS)) }
+    }
+
+    /// Serves until `shutdown` is done and what was begun is answered.
+    ///
+    /// # Errors
+    /// If the server fails.
+    pub async fn serve(
+        self,
+        listener: UnixListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), LocalError> {
+        let reflection = || {
+            let builder = tonic_reflection::server::Builder::configure();
+            builder
+                .register_encoded_file_descriptor_set(DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<EdgeServiceServer<Self>>().await;
+        Server::builder()
+            .add_service(health_service)
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?)
+            .add_service(EdgeServiceServer::new(self))
+            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown)
+            .await?;
+        Ok(())
+    }
+
+    fn status_now(&mut self) -> v1::EdgeStatus {
+        let status = self.status.borrow_and_update();
+        wire::status(&self.edge, &status, self.reader.totals())
+    }
+
+    async fn long_read(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let permit = Arc::clone(&self.long_reads).acquire_owned().await;
+        permit.map_err(|_| Status::unavailable("the daemon ends"))
+    }
+}
+
+/// Reads on a thread that may wait for the disk.
+async fn read<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Status> {
+    match spawn_blocking(work).await {
+        Ok(done) => done.map_err(|error| failure(&error)),
+        Err(_) => Err(Status::internal("the store could not be read: it panicked")),
+    }
+}
+
+fn failure(error: &StoreError) -> Status {
+    match error {
+        StoreError::Closed => Status::unavailable(error.to_string()),
+        _ => Status::internal(format!("the store could not be read: {error}")),
+    }
+}
+
+/// A name that a caller gives.
+fn name(field: &str, text: &str) -> Result<Name, Status> {
+    let wrong = |error| Status::invalid_argument(format!("{field}: {error}"));
+    Name::parse_origin(text).map_err(wrong)
+}
+
+/// Parts of an answer, made on a thread that may wait for the disk and for the client.
+fn streamed<T: Send + 'static>(
+    parts: impl Iterator<Item = Result<T, Status>> + Send + 'static,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Response<ReceiverStream<Result<T, Status>>> {
+    let (sender, receiver) = mpsc::channel(PARTS);
+    let handle = Handle::current();
+    spawn_blocking(move || {
+        let _permit = permit;
+        for part in parts {
+            if !matches!(handle.block_on(timeout(STALL, sender.send(part))), Ok(Ok(()))) {
+                return;
+            }
+        }
+    });
+    Response::new(ReceiverStream::new(receiver))
+}
+
+#[tonic::async_trait]
+impl EdgeService for Local {
+    type WatchStatusStream = ReceiverStream<Result<v1::WatchStatusResponse, Status>>;
+    type ListEdgeZonesStream = ReceiverStream<Result<v1::ListEdgeZonesResponse, Status>>;
+    type ExportZoneStream = ReceiverStream<Result<v1::ExportZoneResponse, Status>>;
+
+    async fn get_status(
+        &self,
+        _: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::GetStatusResponse>, Status> {
+        let status = Some(self.clone().status_now());
+        Ok(Response::new(v1::GetStatusResponse { status }))
+    }
+
+    async fn watch_status(
+        &self,
+        _: Request<v1::WatchStatusRequest>,
+    ) -> Result<Response<Self::WatchStatusStream>, Status> {
+        let (sender, receiver) = mpsc::channel(1);
+        let mut local = self.clone();
+        tokio::spawn(async move {
+            loop {
+                let status = Some(local.status_now());
+                if sender.send(Ok(v1::WatchStatusResponse { status })).await.is_err() {
+                    return;
+                }
+                sleep(WATCH_PERIOD).await;
+                tokio::select! {
+                    changed = local.status.changed() => if changed.is_err() { return },
+                    () = sender.closed() => return,
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn lookup_records(
+        &self,
+        request: Request<v1::LookupRecordsRequest>,
+    ) -> Result<Response<v1::LookupRecordsResponse>, Status> {
+        let v1::LookupRecordsRequest { owner, r#type } = request.into_inner();
+        let owner = name("owner", &owner)?;
+        let wrong = |error: rdata::RdataError| Status::invalid_argument(format!("type: {error}"));
+        let rtype = (!r#type.is_empty()).then(|| rdata::parse_type(&r#type)).transpose();
+        let (rtype, reader) = (rtype.map_err(wrong)?, self.reader.clone());
+        let found = read(move || reader.lookup(&owner, rtype)).await?;
+        let records = found.records.iter().map(|(zone, record)| convert::record(zone, record));
+        let position = found.position.map(Into::into);
+        Ok(Response::new(v1::LookupRecordsResponse { records: records.collect(), position }))
+    }
+
+    async fn list_edge_zones(
+        &self,
+        _: Request<v1::ListEdgeZonesRequest>,
+    ) -> Result<Response<Self::ListEdgeZonesStream>, Status> {
+        let reader = self.reader.clone();
+        let mut last: Option<Name> = None;
+        let parts = std::iter::from_fn(move || {
+            let zones = reader.zones(last.as_ref(), LIST_ZONES);
+            last = zones.last().map(|zone| zone.origin.clone());
+            let zones: Vec<_> = zones.iter().map(wire::zone).collect();
+            (!zones.is_empty()).then_some(Ok(v1::ListEdgeZonesResponse { zones }))
+        });
+        Ok(streamed(parts, None))
+    }
+
+    async fn export_zone(
+        &self,
+        request: Request<v1::ExportZoneRequest>,
+    ) -> Result<Response<Self::ExportZoneStream>, Status> {
+        let origin = name("origin", &request.into_inner().origin)?;
+        let permit = self.long_read().await?;
+        let (reader, zone) = (self.reader.clone(), origin.clone());
+        let export = read(move || reader.export(&zone)).await?;
+        let none = || Status::not_found(format!("this edge has no zone {origin}"));
+        let export = export.ok_or_else(none)?;
+        let position: Option<v1::Position> = export.position().map(Into::into);
+        let parts = export.map(move |text| {
+            let text = text.map_err(|error| failure(&error))?;
+            Ok(v1::ExportZoneResponse { text, position: position.clone() })
+        });
+        Ok(streamed(parts, Some(permit)))
+    }
+
+    async fn verify_store(
+        &self,
+        _: Request<v1::VerifyStoreRequest>,
+    ) -> Result<Response<v1::VerifyStoreResponse>, Status> {
+        let permit = self.long_read().await?;
+        let reader = self.reader.clone();
+        let verified = read(move || {
+            let _permit = permit;
+            reader.verify()
+        });
+        Ok(Response::new(wire::verified(verified.await?)))
+    }
+}

@@ -1,0 +1,236 @@
+//! The daemon, put together: lock, sockets, store, apply thread, session, local API and metrics
+//! page; and taken apart in the other direction, so that what was received is applied and acked.
+
+use std::{io, sync::Arc, time::{Duration, Instant}};
+
+use edgesync_core::session::{Hello, InstanceId, PROTOCOL};
+use edgesync_host::{
+    listen::{self, ListenError},
+    lock::{DirLock, LockError},
+    metrics::Metrics,
+    page::Page,
+    systemd,
+};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::{oneshot, watch},
+    task::{JoinHandle, spawn_blocking},
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use crate::{
+    apply,
+    config::Settings,
+    limits::LAST_WORDS,
+    local::{Local, Socket, SocketError},
+    metrics::{self, StateMetrics, StoreMetrics},
+    reconnect::ReconnectConfig,
+    session::{Session, SessionParts},
+    status::Status,
+    store::{Distrust, OpenError, Reader, Store},
+};
+
+/// How often the metrics of the state are told.
+const TELL: Duration = Duration::from_millis(250);
+/// How many tells stand between two looks at the store's size.
+const SIZE_EACH: u32 = 40;
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data directory cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The address of the metrics page cannot be taken.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The socket cannot be made.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The host gives no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+    /// A part of the daemon has panicked.
+    #[error("a part of the daemon has panicked: {0}")]
+    Panic(#[from] tokio::task::JoinError),
+}
+
+/// What a daemon gets from its process, beside its settings.
+#[derive(Debug, Default)]
+pub struct Surroundings {
+    /// The metrics of the process; without them there is no page.
+    pub metrics: Option<Metrics>,
+    /// Control planes and how to come back to them, where they may change.
+    pub reconnect: Option<watch::Receiver<ReconnectConfig>>,
+}
+
+/// Runs the daemon until `shutdown` is done and what was received is applied and acked. Starting
+/// does not wait for a control plane.
+///
+/// # Errors
+/// If it cannot start.
+pub async fn run(
+    settings: Settings,
+    surroundings: Surroundings,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let _lock = DirLock::take(&settings.store.data_dir)?;
+    let page = match surroundings.metrics {
+        Some(metrics) => {
+            let listener = listen::bind(settings.metrics_listen, "--metrics-listen").await?;
+            Some((metrics, listener))
+        }
+        None => None,
+    };
+    let (_socket, listener) = Socket::bind(&settings.socket)?;
+    let store = open_store(&settings).await?;
+    let reader = store.reader();
+    let state = Arc::new(StateMetrics::new());
+    let (status, watched) = watch::channel(first_status(&store));
+    let (_keep, fixed) = watch::channel(settings.reconnect.clone());
+    let session = Session::new(SessionParts {
+        hello: hello(&settings, &store),
+        applying: apply::start(store)?,
+        reconnect: surroundings.reconnect.unwrap_or(fixed),
+        status,
+        metrics: Arc::clone(&state),
+    });
+    let outside = Outside::open(&settings, &reader, &watched, listener, page);
+    let teller = tokio::spawn(tell(state, reader, watched));
+    let watchdog = systemd::watchdog(|| true);
+    systemd::ready();
+    session.run(async {
+        shutdown.await;
+        systemd::stopping();
+    })
+    .await;
+    teller.abort();
+    watchdog.inspect(JoinHandle::abort);
+    outside.close().await;
+    Ok(())
+}
+
+async fn open_store(settings: &Settings) -> Result<Store, RunError> {
+    let config = settings.store.clone();
+    let begin = Instant::now();
+    let mut store = spawn_blocking(|| Store::open(config)).await??;
+    if let Some(label) = store.distrusted().map(Distrust::label) {
+        metrics::quarantined(label);
+    }
+    store.set_metrics(StoreMetrics::new());
+    let totals = store.reader().totals();
+    tracing::info!(
+        zones = totals.zones,
+        records = totals.records,
+        epoch = store.epoch(),
+        took = ?begin.elapsed(),
+        "store open at offset {}",
+        store.durable().map_or(0, |position| position.offset.0),
+    );
+    Ok(store)
+}
+
+fn hello(settings: &Settings, store: &Store) -> Hello {
+    Hello {
+        edge: settings.edge.clone(),
+        instance: InstanceId(rand::random()),
+        boot_epoch: store.epoch(),
+        position: store.durable(),
+        filter: settings.store.filter.clone(),
+        protocol: PROTOCOL,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        window: settings.window,
+    }
+}
+
+fn first_status(store: &Store) -> Status {
+    let durable = store.durable();
+    Status {
+        durable,
+        resumed_from: durable.map(|position| position.offset).unwrap_or_default(),
+        boot_epoch: store.epoch(),
+        reason: "not connected yet".to_owned(),
+        ..Status::default()
+    }
+}
+
+/// What others reach the daemon by.
+struct Outside {
+    stops: Vec<oneshot::Sender<()>>,
+    servers: Vec<JoinHandle<()>>,
+}
+
+impl Outside {
+    fn open(
+        settings: &Settings,
+        reader: &Reader,
+        status: &watch::Receiver<Status>,
+        listener: UnixListener,
+        page: Option<(Metrics, TcpListener)>,
+    ) -> Self {
+        let mut outside = Self { stops: Vec::new(), servers: Vec::new() };
+        let local = Local::new(settings.edge.clone(), reader.clone(), status.clone());
+        let stopped = outside.stop();
+        outside.servers.push(tokio::spawn(async move {
+            if let Err(error) = local.serve(listener, stopped).await {
+                tracing::error!(%error, "the local API has ended");
+            }
+        }));
+        if let Some((metrics, listener)) = page {
+            let reader = reader.clone();
+            let serving = move || match reader.is_serving() {
+                true => Ok(()),
+                false => Err("the store is being rebuilt".to_owned()),
+            };
+            let page = Page::new(metrics, serving);
+            let stopped = outside.stop();
+            outside.servers.push(tokio::spawn(page.serve(listener, stopped)));
+        }
+        outside
+    }
+
+    /// Done when the outside closes.
+    fn stop(&mut self) -> impl Future<Output = ()> + use<> {
+        let (stop, stopped) = oneshot::channel();
+        self.stops.push(stop);
+        async {
+            let _ = stopped.await;
+        }
+    }
+
+    /// Answers what was asked, for a moment, and closes.
+    async fn close(self) {
+        drop(self.stops);
+        for mut server in self.servers {
+            if timeout(LAST_WORDS, &mut server).await.is_err() {
+                server.abort();
+            }
+        }
+    }
+}
+
+/// Tells Prometheus and systemd how things stand, for ever.
+async fn tell(state: Arc<StateMetrics>, reader: Reader, status: watch::Receiver<Status>) {
+    let mut ticks = interval(TELL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = String::new();
+    for tick in 0u32.. {
+        ticks.tick().await;
+        let status = status.borrow().clone();
+        state.tell(&status, reader.totals(), Instant::now());
+        let line = status.line();
+        if line != told {
+            systemd::status(&line);
+            told = line;
+        }
+        if tick.is_multiple_of(SIZE_EACH) {
+            let reader = reader.clone();
+            if let Ok(Ok(octets)) = spawn_blocking(move || reader.size()).await {
+                state.size(octets);
+            }
+        }
+    }
+}
