@@ -102,15 +102,19 @@ pub async fn run(
     let teller = tokio::spawn(tell(state, reader, watched));
     let watchdog = systemd::watchdog(|| true);
     systemd::ready();
-    session.run(async {
-        shutdown.await;
-        systemd::stopping();
-    })
-    .await;
+    // A task of its own: whoever waits on this future may do so on a thread that wakes up slowly.
+    let (stop, stopped) = oneshot::channel::<()>();
+    let session = tokio::spawn(session.run(async {
+        let _ = stopped.await;
+    }));
+    shutdown.await;
+    systemd::stopping();
+    drop(stop);
+    let ended = session.await;
     teller.abort();
     watchdog.inspect(JoinHandle::abort);
     outside.close().await;
-    Ok(())
+    Ok(ended?)
 }
 
 async fn open_store(settings: &Settings) -> Result<Store, RunError> {

@@ -49,8 +49,9 @@ pub struct DemoArgs {
 
 /// Runs the demo.
 pub async fn run(arguments: DemoArgs, printer: &mut Printer) -> Result<Outcome, Failure> {
+    let programs = processes::programs()?;
     let started = Instant::now();
-    let mut cluster = Cluster::start(arguments.edges, arguments.keep).await?;
+    let mut cluster = Cluster::start(programs, arguments.edges, arguments.keep).await?;
     say(started, &format!("edgesync-control and {} edges are running", arguments.edges));
     let result = story(&arguments, &mut cluster, started).await;
     match result {

@@ -61,8 +61,7 @@ impl Process {
 
 impl Cluster {
     /// Starts everything.
-    pub async fn start(edges: u8, keep: bool) -> Result<Self, Failure> {
-        let programs = programs()?;
+    pub async fn start(programs: PathBuf, edges: u8, keep: bool) -> Result<Self, Failure> {
         let made = tempfile::Builder::new().prefix("edgesync-demo-").tempdir();
         let made = made.map_err(|source| Failure::File { file: env::temp_dir(), source })?;
         let root = made.path().to_owned();
@@ -171,11 +170,12 @@ async fn until_there<F: Future<Output = Result<Server, Failure>>>(
 
 /// The folder that has the daemons: this program's own. Under `cargo run`, which builds this program
 /// alone, they are built first.
-fn programs() -> Result<PathBuf, Failure> {
+pub fn programs() -> Result<PathBuf, Failure> {
     let own =
         env::current_exe().map_err(|source| Failure::File { file: "edgesync".into(), source })?;
     let folder = own.parent().map(Path::to_owned).unwrap_or_default();
     if let Some(cargo) = env::var_os("CARGO") {
+        eprintln!("building edgesync-control and edgesyncd, unless they are there");
         let mut build = Command::new(cargo);
         build.args(["build", "--quiet", "-p", "edgesync-control", "-p", "edgesync-daemon"]);
         build.args(["--bins", "--locked"]);

@@ -18,6 +18,8 @@ use super::NotAdmitted;
 
 /// Fenced processes that are remembered for one edge.
 const FENCED_KEPT: usize = 16;
+/// Microseconds of the longest latency that is told apart: an hour.
+const LATENCY_MICROS: u64 = 3_600_000_000;
 /// Digits to which latencies are kept.
 const LATENCY_DIGITS: u8 = 2;
 
@@ -151,7 +153,8 @@ impl Edge {
             self.latency = empty();
         }
         if let Some(histogram) = &mut self.latency {
-            histogram.saturating_record(micros);
+            // It grows as it must; `saturating_record` would not let it.
+            let _ = histogram.record(micros.min(LATENCY_MICROS));
         }
     }
 

@@ -96,6 +96,8 @@ async fn a_receipt_comes_with_the_last_ack_and_names_who_is_missing() {
     });
     tokio::time::sleep(Duration::from_millis(50)).await;
     bench.ack(&b);
+    let latency = bench.fleet.edges()[1].latency;
+    assert!((1_980..=2_020).contains(&latency.p50) && latency.count == 1, "{latency:?}");
     let waited = later.await.unwrap();
     assert!(waited.reached && waited.waited < Duration::from_secs(5), "woken by the ack");
     bench.fleet.leave(&b);

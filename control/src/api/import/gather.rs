@@ -32,17 +32,23 @@ pub(super) async fn gather(
     let zone = origin(&first.zone)?;
     let mut text = Vec::new();
     add(&mut text, &first.text, IMPORT_OCTETS)?;
-    let mut last = first.last;
-    while !last {
-        // A call that was cancelled can look like one that has come to its end.
-        let message = next(&mut messages).await?.ok_or_else(|| {
-            Status::invalid_argument("the import broke off before its last message: send it again")
-        })?;
-        last = message.last;
+    let mut is_whole = first.last;
+    while let Some(message) = next(&mut messages).await? {
+        if is_whole {
+            return Err(Status::invalid_argument("there is a message after the import's last"));
+        }
         if !message.zone.is_empty() && origin(&message.zone)? != zone {
             return Err(Status::invalid_argument("one import is of one zone"));
         }
         add(&mut text, &message.text, IMPORT_OCTETS)?;
+        is_whole = message.last;
+    }
+    if !is_whole {
+        // Half a zone file is a zone file too, and would delete the other half.
+        return Err(Status::invalid_argument(
+            "the import ended without a message that says it is the last: nothing was imported, \
+             send it again",
+        ));
     }
     let hash = || {
         let mut hasher = blake3::Hasher::new();

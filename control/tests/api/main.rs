@@ -1,0 +1,9 @@
+//! The control plane through its ports: each RPC's good way and each refusal, with a real log.
+
+mod change_sets;
+mod fleet;
+mod harness;
+mod import;
+mod record;
+mod server;
+mod zone;
