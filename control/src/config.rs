@@ -230,8 +230,17 @@ mod tests {
         assert_eq!(flags.load().unwrap(), Config::default());
         let text = fs::read_to_string(Path::new(EXAMPLE)).unwrap();
         for key in [
-            "data_dir", "listen", "metrics_listen", "insecure_listen", "soa_serial", "cache",
-            "recent", "queue", "heartbeat", "max_sessions", "grace",
+            "data_dir",
+            "listen",
+            "metrics_listen",
+            "insecure_listen",
+            "soa_serial",
+            "cache",
+            "recent",
+            "queue",
+            "heartbeat",
+            "max_sessions",
+            "grace",
         ] {
             let is_set = |line: &str| line.starts_with(&format!("{key} = "));
             assert!(text.lines().any(is_set), "{key} is not in {EXAMPLE}");

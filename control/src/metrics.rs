@@ -60,24 +60,9 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             Unit::Count,
             "Changes in one durable commit.",
         ),
-        (
-            Counter,
-            "edgesync_control_changes_total",
-            Unit::Count,
-            "Changes made durable.",
-        ),
-        (
-            Gauge,
-            "edgesync_control_head_offset",
-            Unit::Count,
-            "Offset of the last durable change.",
-        ),
-        (
-            Gauge,
-            "edgesync_control_queue_writes",
-            Unit::Count,
-            "Writes that wait to be committed.",
-        ),
+        (Counter, "edgesync_control_changes_total", Unit::Count, "Changes made durable."),
+        (Gauge, "edgesync_control_head_offset", Unit::Count, "Offset of the last durable change."),
+        (Gauge, "edgesync_control_queue_writes", Unit::Count, "Writes that wait to be committed."),
         (
             Gauge,
             "edgesync_control_store_bytes",
@@ -142,12 +127,7 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             Unit::Count,
             "Sessions ended because a newer process came with their edge's id.",
         ),
-        (
-            Gauge,
-            "edgesync_control_edges",
-            Unit::Count,
-            "Registered edges, by state.",
-        ),
+        (Gauge, "edgesync_control_edges", Unit::Count, "Registered edges, by state."),
         (
             Gauge,
             "edgesync_control_edge_offset",
@@ -221,7 +201,8 @@ mod tests {
             } else if path != Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metrics.rs") {
                 let text = fs::read_to_string(&path).unwrap();
                 let quoted = text.split('"').filter(|text| text.starts_with("edgesync_control_"));
-                let is_name = |text: &&str| text.chars().all(|c| c == '_' || c.is_ascii_lowercase());
+                let is_name =
+                    |text: &&str| text.chars().all(|c| c == '_' || c.is_ascii_lowercase());
                 names.extend(quoted.filter(is_name).map(str::to_owned));
             }
         }
@@ -232,7 +213,8 @@ mod tests {
         let mut names = BTreeSet::new();
         recorded(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut names);
         assert!(names.len() > 10, "{names:?}");
-        let described: BTreeSet<_> = METRICS.iter().map(|(_, name, ..)| (*name).to_owned()).collect();
+        let described: BTreeSet<_> =
+            METRICS.iter().map(|(_, name, ..)| (*name).to_owned()).collect();
         let missing: Vec<_> = names.difference(&described).collect();
         assert!(missing.is_empty(), "{missing:?}");
     }

@@ -34,7 +34,7 @@ fn a_python_client_made_of_the_proto_files_writes_reads_and_follows_the_log() {
 /// Records of many types, as people write them.
 const TYPES: &str = r#"$TTL 300
 @ SOA ns1 hostmaster 1 1800 900 604800 300
-@ NS ns1
+@ NS ns1.example.net.
 @ MX 10 mail
 @ CAA 0 issue "ca.example; policy=ev"
 @ TXT "v=spf1 -all" "a \"quoted\" word; and a semicolon" "back\\slash"

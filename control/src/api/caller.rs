@@ -42,10 +42,7 @@ pub(super) struct Call {
 
 impl Call {
     /// Takes a request apart into who calls and what they ask.
-    pub(super) fn take<M: Keyed>(
-        request: Request<M>,
-        method: Method,
-    ) -> Result<(Self, M), Status> {
+    pub(super) fn take<M: Keyed>(request: Request<M>, method: Method) -> Result<(Self, M), Status> {
         let caller = caller(&request, method);
         let mut message = request.into_inner();
         let idempotency = take_key(&mut message)?;

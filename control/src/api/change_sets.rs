@@ -184,10 +184,7 @@ impl Reader {
         }
     }
 
-    fn data(
-        &self,
-        data: Option<v1::RecordData>,
-    ) -> Result<RecordData, Status> {
+    fn data(&self, data: Option<v1::RecordData>) -> Result<RecordData, Status> {
         let data = data.ok_or_else(|| Status::invalid_argument("a record is missing"))?;
         convert::record_data(&self.zone, data).map_err(|error| status::bad_input(&error))
     }

@@ -166,7 +166,10 @@ impl Api {
         Ok(match has {
             Some(hash) => Position { log: head.log, offset, hash }.into(),
             // Within a change set there is no hash.
-            None => v1::Position { history_hash: given.history_hash, ..Position { offset, ..head }.into() },
+            None => v1::Position {
+                history_hash: given.history_hash,
+                ..Position { offset, ..head }.into()
+            },
         })
     }
 }

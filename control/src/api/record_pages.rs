@@ -81,7 +81,8 @@ impl Pages for RecordPages {
                 let shown = records.iter().map(|record| convert::record(&self.zone, record));
                 let parts = pages::divide(shown.collect(), RECORDS, pages::encoded);
                 let position = Some(v1::Position::from(self.position));
-                let message = |records| v1::ListRecordsResponse { records, position: position.clone() };
+                let message =
+                    |records| v1::ListRecordsResponse { records, position: position.clone() };
                 return Ok(parts.into_iter().map(message).collect());
             }
         }

@@ -1,5 +1,6 @@
 //! Station 1, the API: `ZoneService`. A zone begins and ends with one change set.
 
+use edgesync_core::Rtype;
 use edgesync_core::{
     digest::Digest,
     fold::ZoneState,
@@ -13,7 +14,6 @@ use edgesync_proto::{
     convert,
     v1::{self, zone_service_server::ZoneService},
 };
-use edgesync_core::Rtype;
 use tonic::{Request, Response, Status};
 
 use super::{

@@ -85,7 +85,10 @@ fn reload(flags: &Flags, settings: &watch::Sender<Config>) {
             "ok"
         }
         Err(error) => {
-            tracing::error!(error = one_line(&error), "configuration not reloaded, the old one stays");
+            tracing::error!(
+                error = one_line(&error),
+                "configuration not reloaded, the old one stays"
+            );
             "error"
         }
     };

@@ -86,8 +86,7 @@ impl Server {
         let health = Health(reporter);
         health.set(ServingStatus::Serving).await;
         // A change set has more octets than other messages may.
-        let records =
-            RecordServiceServer::new(api.clone()).max_decoding_message_size(SET_OCTETS);
+        let records = RecordServiceServer::new(api.clone()).max_decoding_message_size(SET_OCTETS);
         let zones = ZoneServiceServer::new(api.clone()).max_decoding_message_size(SET_OCTETS);
         let fleet = FleetServiceServer::new(api).max_decoding_message_size(MESSAGE_OCTETS);
         let sync = SyncServiceServer::new(sync).max_decoding_message_size(MESSAGE_OCTETS);

@@ -145,17 +145,18 @@ async fn each_wrong_operation_is_refused_with_its_code_and_index() {
         assert_eq!(told, code, "{wish:?}");
         assert!(index == Some(1) || code == Code::FailedPrecondition, "{wish:?}");
     }
-    let elsewhere = |zone: &str, wish| v1::ApplyChangeSetsRequest {
-        zone: zone.to_owned(),
-        ..set(vec![wish])
-    };
+    let elsewhere =
+        |zone: &str, wish| v1::ApplyChangeSetsRequest { zone: zone.to_owned(), ..set(vec![wish]) };
     for (set, code) in [
         (elsewhere("example.org", by_id(record.id, 0)), Code::NotFound),
         (elsewhere("example.net", create("x")), Code::NotFound),
         (elsewhere("", create("x")), Code::InvalidArgument),
         (set(Vec::new()), Code::InvalidArgument),
         (
-            v1::ApplyChangeSetsRequest { operations: vec![v1::Operation::default()], ..set(vec![]) },
+            v1::ApplyChangeSetsRequest {
+                operations: vec![v1::Operation::default()],
+                ..set(vec![])
+            },
             Code::InvalidArgument,
         ),
     ] {

@@ -6,7 +6,8 @@ use tonic::{Code, Status};
 
 use crate::harness::{Control, ZONE, refused};
 
-const FILE: &str = "$TTL 300\n@ SOA ns1 hostmaster 1 1800 900 604800 300\n@ NS ns1\nwww A 192.0.2.1\n";
+const FILE: &str =
+    "$TTL 300\n@ SOA ns1 hostmaster 1 1800 900 604800 300\n@ NS ns1\nwww A 192.0.2.1\n";
 
 fn messages(text: &str, key: &str, chunk: usize) -> Vec<v1::ImportZoneRequest> {
     let chunks = text.as_bytes().chunks(chunk);
@@ -94,7 +95,8 @@ async fn a_wrong_file_is_refused_and_changes_nothing() {
         let told = refused(code, import(&control, &text).await);
         assert!(told.contains(part), "{told}");
     }
-    let told = refused(Code::InvalidArgument, import(&control, &(FILE.to_owned() + "x A 1\n")).await);
+    let told =
+        refused(Code::InvalidArgument, import(&control, &(FILE.to_owned() + "x A 1\n")).await);
     assert!(told.starts_with("5:"), "a client puts the file's name before it: {told}");
     assert_eq!(control.head().await, 0);
 }

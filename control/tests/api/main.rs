@@ -4,6 +4,7 @@ mod change_sets;
 mod fleet;
 mod harness;
 mod import;
+mod process;
 mod record;
 mod server;
 mod zone;

@@ -42,7 +42,8 @@ async fn reflection_tells_what_is_served_in_both_versions() {
     let control = Control::start().await;
     let mut client = ServerReflectionClient::new(control.channel.clone());
     let ask = async |client: &mut ServerReflectionClient<Channel>, request| {
-        let request = ServerReflectionRequest { message_request: Some(request), ..Default::default() };
+        let request =
+            ServerReflectionRequest { message_request: Some(request), ..Default::default() };
         let answers = client.server_reflection_info(tokio_stream::once(request)).await.unwrap();
         answers.into_inner().next().await.unwrap().unwrap().message_response.unwrap()
     };
@@ -73,7 +74,8 @@ async fn calls_are_counted_by_method_and_code_with_help() {
     refused(Code::AlreadyExists, control.create("www", "A", "192.0.2.1").await);
     refused(Code::NotFound, control.records().get_record(v1::GetRecordRequest { id: 99 }).await);
     control.lines("example.com").await;
-    let mut watch = control.fleet().watch_edges(v1::WatchEdgesRequest {}).await.unwrap().into_inner();
+    let mut watch =
+        control.fleet().watch_edges(v1::WatchEdgesRequest {}).await.unwrap().into_inner();
     watch.next().await.unwrap().unwrap();
     drop(watch);
     let has = |page: &str, name: &str, labels: &[&str]| {
@@ -113,7 +115,8 @@ async fn calls_are_counted_by_method_and_code_with_help() {
 async fn the_end_is_soon_although_streams_are_open_and_loses_nothing() {
     let control = Control::with_zone().await;
     let mut edge = Edge::connect(&control, "fra-1").await;
-    let mut watch = control.fleet().watch_edges(v1::WatchEdgesRequest {}).await.unwrap().into_inner();
+    let mut watch =
+        control.fleet().watch_edges(v1::WatchEdgesRequest {}).await.unwrap().into_inner();
     watch.next().await.unwrap().unwrap();
     let (sets, requests) = tokio::sync::mpsc::channel(1);
     let requests = tokio_stream::wrappers::ReceiverStream::new(requests);

@@ -39,11 +39,8 @@ async fn a_zone_is_created_read_and_deleted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_zone_is_refused_and_names_the_record() {
     let control = Control::start().await;
-    let create = |records| v1::CreateZoneRequest {
-        origin: ZONE.to_owned(),
-        records,
-        ..Default::default()
-    };
+    let create =
+        |records| v1::CreateZoneRequest { origin: ZONE.to_owned(), records, ..Default::default() };
     for (records, code, part) in [
         (vec![], Code::FailedPrecondition, "SOA"),
         (vec![soa(1), soa(2)], Code::FailedPrecondition, "SOA"),

@@ -24,9 +24,7 @@ pub(super) struct Gathered {
 }
 
 /// Takes in all messages of an import.
-pub(super) async fn gather(
-    mut messages: Streaming<ImportZoneRequest>,
-) -> Result<Gathered, Status> {
+pub(super) async fn gather(mut messages: Streaming<ImportZoneRequest>) -> Result<Gathered, Status> {
     let first = next(&mut messages).await?;
     let first = first.ok_or_else(|| Status::invalid_argument("the import has no message"))?;
     let zone = origin(&first.zone)?;

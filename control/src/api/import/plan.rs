@@ -101,8 +101,7 @@ pub(super) fn plan(
 fn read_zone(view: &View, zone: &Name, state: &ZoneState) -> Result<Vec<Record>, redb::Error> {
     let (mut records, mut after) = (Vec::new(), None::<Vec<u8>>);
     loop {
-        let (page, last) =
-            view.records(zone, state.generation, after.as_deref(), PAGE_RECORDS)?;
+        let (page, last) = view.records(zone, state.generation, after.as_deref(), PAGE_RECORDS)?;
         let is_last = page.len() < PAGE_RECORDS;
         records.extend(page);
         if is_last {

@@ -130,7 +130,8 @@ async fn an_import_that_fails_on_its_way_leaves_the_zone_and_no_generation() {
         assert_eq!(bench.records(), before);
         let states = bench.api.log.view().unwrap().zone_states(&origin()).unwrap();
         assert_eq!(states.hidden, None, "{part}");
-        let dropped = bench.sets(at).last().is_none_or(|set| set.changes == [Change::GenerationDrop]);
+        let dropped =
+            bench.sets(at).last().is_none_or(|set| set.changes == [Change::GenerationDrop]);
         assert!(dropped, "{part}");
     }
     let at = bench.head();
@@ -162,7 +163,8 @@ async fn a_plan_that_was_overtaken_by_an_edit_changes_nothing() {
         let import = bench.start(None).await;
         let wanted = read(next.as_bytes(), &origin()).unwrap();
         let (plan, wanted) = import.plan(wanted).await.unwrap();
-        let edit = RecordData { owner: Name::parse("edit", &origin()).unwrap(), ..wanted[0].clone() };
+        let edit =
+            RecordData { owner: Name::parse("edit", &origin()).unwrap(), ..wanted[0].clone() };
         let edit = change(vec![Operation::Create(edit)], Serial::AsWritten);
         import.visible(edit, None).await.unwrap();
         let (before, at) = (bench.records(), bench.head());
@@ -171,7 +173,10 @@ async fn a_plan_that_was_overtaken_by_an_edit_changes_nothing() {
         assert_eq!((bench.records(), bench.head()), (before, at));
         // A new plan takes the edit into account.
         import.run(next.into_bytes()).await.unwrap();
-        assert_eq!(bench.records().iter().filter(|r| r.owner.to_string().starts_with("edit")).count(), 0);
+        assert_eq!(
+            bench.records().iter().filter(|r| r.owner.to_string().starts_with("edit")).count(),
+            0
+        );
     }
 }
 
