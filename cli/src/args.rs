@@ -60,6 +60,19 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// How a write is made safe to repeat.
+#[derive(Debug, Default, clap::Args)]
+pub struct KeyArgs {
+    /// Key under which a repeated call gives the first answer, for 24 hours.
+    #[arg(
+        long = "idempotency-key",
+        value_name = "KEY",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub key: String,
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -121,6 +134,6 @@ mod tests {
         let Command::Record { command: RecordCommand::Create(create) } = cli.command else {
             panic!("another command");
         };
-        assert_eq!((create.rdata.join(" ").as_str(), create.key.as_str()), ("a b", "k"));
+        assert_eq!((create.rdata.join(" ").as_str(), create.key.key.as_str()), ("a b", "k"));
     }
 }

@@ -5,6 +5,7 @@ use edgesync_proto::v1;
 use serde::Serialize;
 
 use crate::{
+    args::KeyArgs,
     connect::Server,
     failure::{Failure, Outcome},
     output::{Printer, Row},
@@ -59,14 +60,9 @@ pub struct CreateArgs {
     /// RDATA as in a zone file, in one word or several.
     #[arg(required = true)]
     pub rdata: Vec<String>,
-    /// Key under which a repeated call gives the first answer, for 24 hours.
-    #[arg(
-        long = "idempotency-key",
-        value_name = "KEY",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub key: String,
+    /// The idempotency key.
+    #[command(flatten)]
+    pub key: KeyArgs,
 }
 
 /// Arguments of `record edit`.
@@ -84,14 +80,9 @@ pub struct EditArgs {
     /// The version that the record must have.
     #[arg(long, value_name = "VERSION", default_value_t = 0, hide_default_value = true)]
     pub if_version: u64,
-    /// Key under which a repeated call gives the first answer, for 24 hours.
-    #[arg(
-        long = "idempotency-key",
-        value_name = "KEY",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub key: String,
+    /// The idempotency key.
+    #[command(flatten)]
+    pub key: KeyArgs,
 }
 
 /// Arguments of `record delete`.
@@ -102,14 +93,9 @@ pub struct DeleteArgs {
     /// The version that the record must have.
     #[arg(long, value_name = "VERSION", default_value_t = 0, hide_default_value = true)]
     pub if_version: u64,
-    /// Key under which a repeated call gives the first answer, for 24 hours.
-    #[arg(
-        long = "idempotency-key",
-        value_name = "KEY",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub key: String,
+    /// The idempotency key.
+    #[command(flatten)]
+    pub key: KeyArgs,
 }
 
 /// Arguments of `record list`.
@@ -192,7 +178,7 @@ async fn create(args: CreateArgs, server: &Server, printer: &mut Printer) -> Res
     let request = v1::CreateRecordRequest {
         zone: args.zone,
         record: Some(record),
-        idempotency_key: args.key,
+        idempotency_key: args.key.key,
     };
     let answer = server.records().create_record(request).await.map_err(server.failure())?;
     let v1::CreateRecordResponse { record, receipt } = answer.into_inner();
@@ -213,7 +199,7 @@ async fn edit(args: EditArgs, server: &Server, printer: &mut Printer) -> Result<
         ttl: args.ttl,
         rdata,
         if_version: args.if_version,
-        idempotency_key: args.key,
+        idempotency_key: args.key.key,
     };
     let answer = server.records().edit_record(request).await.map_err(server.failure())?;
     let v1::EditRecordResponse { record, receipt } = answer.into_inner();
@@ -234,7 +220,7 @@ fn print_written(
 async fn delete(args: DeleteArgs, server: &Server, printer: &mut Printer) -> Result<(), Failure> {
     let id = args.id;
     let request =
-        v1::DeleteRecordRequest { id, if_version: args.if_version, idempotency_key: args.key };
+        v1::DeleteRecordRequest { id, if_version: args.if_version, idempotency_key: args.key.key };
     let answer = server.records().delete_record(request).await.map_err(server.failure())?;
     let receipt = answer.into_inner().receipt.ok_or_else(|| missing(server, "receipt"))?.into();
     printer.rows(&[Deleted { id, receipt }])

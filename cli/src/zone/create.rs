@@ -5,7 +5,7 @@ use clap::Args;
 use edgesync_core::name::{Name, NameError};
 use edgesync_proto::v1;
 
-use crate::failure::Failure;
+use crate::{args::KeyArgs, failure::Failure};
 
 /// What follows the options in the help.
 const EXAMPLES: &str = "\
@@ -48,14 +48,9 @@ pub struct CreateArgs {
     /// Minimum of the SOA, which is the TTL of negative answers, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub minimum: u32,
-    /// Key under which a repeated call gives the first answer, for 24 hours.
-    #[arg(
-        long = "idempotency-key",
-        value_name = "KEY",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub key: String,
+    /// The idempotency key.
+    #[command(flatten)]
+    pub key: KeyArgs,
 }
 
 /// The call that creates the zone.
@@ -84,7 +79,7 @@ pub fn request(args: CreateArgs) -> Result<v1::CreateZoneRequest, Failure> {
     let soa = format!("{mname} {rname} {serial} {refresh} {retry} {expire} {minimum}");
     let mut records = vec![record("SOA", soa)];
     records.extend(servers.iter().map(|server| record("NS", server.to_string())));
-    Ok(v1::CreateZoneRequest { origin: origin.to_string(), records, idempotency_key: args.key })
+    Ok(v1::CreateZoneRequest { origin: origin.to_string(), records, idempotency_key: args.key.key })
 }
 
 /// A mailbox as a name (RFC 1035 section 8): its first label is what stands before the `@`.

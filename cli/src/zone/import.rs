@@ -19,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response};
 
 use crate::{
+    args::KeyArgs,
     connect::Server,
     failure::Failure,
     format,
@@ -44,14 +45,9 @@ pub struct ImportArgs {
     /// Origin of the zone.
     #[arg(long)]
     pub origin: String,
-    /// Key under which a repeated call gives the first answer, for 24 hours.
-    #[arg(
-        long = "idempotency-key",
-        value_name = "KEY",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub key: String,
+    /// The idempotency key.
+    #[command(flatten)]
+    pub key: KeyArgs,
 }
 
 /// What an import changed.
@@ -95,7 +91,7 @@ pub async fn run(args: ImportArgs, control: &str, printer: &mut Printer) -> Resu
     let bar = progress::octets(source.octets);
     let first = v1::ImportZoneRequest {
         zone: name.to_string(),
-        idempotency_key: args.key,
+        idempotency_key: args.key.key,
         ..Default::default()
     };
     let imported = send(source, first, &server, bar.clone()).await;

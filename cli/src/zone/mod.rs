@@ -5,6 +5,7 @@ use edgesync_proto::v1;
 use serde::Serialize;
 
 use crate::{
+    args::KeyArgs,
     connect::Server,
     failure::{Failure, Outcome},
     format,
@@ -43,14 +44,9 @@ pub struct DeleteArgs {
     /// The version that the zone must have.
     #[arg(long, value_name = "VERSION", default_value_t = 0, hide_default_value = true)]
     pub if_version: u64,
-    /// Key under which a repeated call gives the first answer, for 24 hours.
-    #[arg(
-        long = "idempotency-key",
-        value_name = "KEY",
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub key: String,
+    /// The idempotency key.
+    #[command(flatten)]
+    pub key: KeyArgs,
 }
 
 /// Carries out a command.
@@ -181,7 +177,7 @@ async fn list(server: &Server, printer: &mut Printer) -> Result<(), Failure> {
 async fn delete(args: DeleteArgs, server: &Server, printer: &mut Printer) -> Result<(), Failure> {
     let DeleteArgs { origin, if_version, key } = args;
     let request =
-        v1::DeleteZoneRequest { origin: origin.clone(), if_version, idempotency_key: key };
+        v1::DeleteZoneRequest { origin: origin.clone(), if_version, idempotency_key: key.key };
     let answer = server.zones().delete_zone(request).await.map_err(server.failure())?;
     let v1::DeleteZoneResponse { receipt, records } = answer.into_inner();
     let receipt = receipt.ok_or_else(|| missing(server, "receipt"))?.into();
