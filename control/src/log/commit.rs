@@ -181,7 +181,7 @@ fn take(
     let Prepared { sets, generation } = prepare::prepare(&view, &write, &states, first)?;
     let mut committed = Vec::with_capacity(sets.len());
     for set in sets {
-        committed.push(append(tables, set, &write, &mut states, now, done)?);
+        committed.push(append(tables, &set, &write, &mut states, now, done)?);
     }
     let zone_key = key::zone_key(&write.zone);
     if states.is_empty() {
@@ -199,7 +199,7 @@ fn take(
 /// Puts a change set at the end of the log, and does to the records what it says.
 fn append(
     tables: &mut Tables<'_>,
-    set: ChangeSet,
+    set: &ChangeSet,
     write: &Write,
     states: &mut ZoneStates,
     now: SystemTime,
@@ -207,7 +207,7 @@ fn append(
 ) -> Result<CommittedSet, redb::Error> {
     let (prev, first, last) = (done.head.offset, set.first, set.last());
     let mut store = IndexedRecords { records: &mut tables.records, ids: &mut tables.ids };
-    let garbage = fold::fold(&set, states, &mut store).map_err(|error| match error {
+    let garbage = fold::fold(set, states, &mut store).map_err(|error| match error {
         FoldError::Store(error) => error,
         diverged @ FoldError::Diverged { .. } => redb::Error::Corrupted(diverged.to_string()),
     })?;
@@ -218,7 +218,7 @@ fn append(
     if matches!(set.changes.first(), Some(Change::ZoneCreate | Change::GenerationOpen)) {
         tables.generations.insert(set.generation.0, set.zone.wire().as_ref())?;
     }
-    let body = encode_set(&set);
+    let body = encode_set(set);
     done.head = done.head.after(last, &body);
     let hash = done.head.hash;
     let entry = LogEntry { first, last, hash, committed: now, body: body.clone() };

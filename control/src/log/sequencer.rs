@@ -158,8 +158,8 @@ impl Sequencer {
 
     /// Works until the queue is closed or the store fails. A failed store is not tried again: what
     /// it has kept is known only after a restart.
-    pub(super) fn run(self, jobs: Jobs) {
-        if let Err(error) = self.work(&jobs) {
+    pub(super) fn run(self, jobs: &Jobs) {
+        if let Err(error) = self.work(jobs) {
             self.failed.send_replace(Some(error.to_string()));
         }
     }
