@@ -209,3 +209,131 @@ fn fold_record<R: Records>(
     }
     .map_err(FoldError::Store)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, convert::Infallible};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Rtype;
+
+    /// A store in memory.
+    #[derive(Default)]
+    struct Store(BTreeMap<Vec<u8>, Vec<u8>>);
+
+    impl Records for Store {
+        type Error = Infallible;
+        type Value = Vec<u8>;
+
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Infallible> {
+            Ok(self.0.get(key).cloned())
+        }
+
+        fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), Infallible> {
+            self.0.insert(key, value);
+            Ok(())
+        }
+
+        fn remove(&mut self, key: Vec<u8>) -> Result<(), Infallible> {
+            self.0.remove(&key);
+            Ok(())
+        }
+    }
+
+    fn zone() -> Name {
+        Name::parse_origin("example.com").unwrap()
+    }
+
+    fn set(first: u64, generation: u64, changes: Vec<Change>) -> ChangeSet {
+        let generation = Generation(generation);
+        ChangeSet { zone: zone(), generation, first: Offset(first), changes }
+    }
+
+    fn create(octet: u8) -> Change {
+        let rdata = vec![192, 0, 2, octet].into();
+        Change::RecordCreate { owner: zone(), rtype: Rtype::A, ttl: 60, rdata }
+    }
+
+    fn edit(id: u64, octet: u8) -> Change {
+        let (id, rdata) = (RecordId(id), vec![192, 0, 2, octet].into());
+        Change::RecordEdit { id, owner: zone(), rtype: Rtype::A, ttl: 30, rdata }
+    }
+
+    fn delete(id: u64) -> Change {
+        Change::RecordDelete { id: RecordId(id), owner: zone(), rtype: Rtype::A }
+    }
+
+    /// Count and digest by reading all records of a generation.
+    fn recomputed(store: &Store, generation: Generation) -> (u64, Digest) {
+        let prefix = key::generation_prefix(generation);
+        let records = store.0.iter().filter(|(key, _)| key.starts_with(&prefix));
+        records.fold((0, Digest::empty()), |(count, digest), (key, value)| {
+            let record = key::read_record(&zone(), key, value).unwrap();
+            (count + 1, digest.plus(&record))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn count_and_digest_are_those_of_the_records(steps in prop::collection::vec((0u8..3, any::<u8>()), 1..60)) {
+            let (mut store, mut states) = (Store::default(), ZoneStates::default());
+            fold(&set(1, 1, vec![Change::ZoneCreate]), &mut states, &mut store).unwrap();
+            let (mut next, mut live) = (2, Vec::new());
+            for (kind, octet) in steps {
+                let change = match (kind, live.len()) {
+                    (1, count) if count > 0 => edit(live[usize::from(octet) % count], octet),
+                    (2, count) if count > 0 => delete(live.remove(usize::from(octet) % count)),
+                    _ => {
+                        live.push(next);
+                        create(octet)
+                    }
+                };
+                fold(&set(next, 1, vec![change]), &mut states, &mut store).unwrap();
+                next += 1;
+                let visible = states.visible.unwrap();
+                prop_assert_eq!((visible.records, visible.digest), recomputed(&store, Generation(1)));
+                prop_assert_eq!(visible.records, live.len() as u64);
+                prop_assert_eq!(visible.version, Offset(next - 1));
+            }
+        }
+    }
+
+    #[test]
+    fn a_published_generation_takes_the_place_of_the_one_before() {
+        let (mut store, mut states) = (Store::default(), ZoneStates::default());
+        let mut apply = |set: ChangeSet| fold(&set, &mut states, &mut store).unwrap();
+        apply(set(1, 1, vec![Change::ZoneCreate, create(1)]));
+        apply(set(3, 3, vec![Change::GenerationOpen, create(2), create(3)]));
+        assert_eq!(apply(set(6, 3, vec![create(4), Change::ZonePublish])), Some(Generation(1)));
+        let visible = states.visible.unwrap();
+        assert_eq!(
+            (visible.generation, visible.records, visible.version),
+            (Generation(3), 3, Offset(7))
+        );
+        assert_eq!(visible.digest, recomputed(&store, Generation(3)).1);
+        assert_eq!(states.hidden, None);
+        let gone = fold(&set(8, 3, vec![Change::ZoneDelete]), &mut states, &mut store);
+        assert_eq!(gone, Ok(Some(Generation(3))));
+        assert!(states.is_empty());
+    }
+
+    #[test]
+    fn a_set_that_was_made_for_another_store_is_refused() {
+        let (mut store, mut states) = (Store::default(), ZoneStates::default());
+        let mut what = |set: ChangeSet| match fold(&set, &mut states, &mut store) {
+            Err(FoldError::Diverged { what, .. }) => Some(what),
+            _ => None,
+        };
+        let none = Divergence::NoGeneration(Generation(9));
+        assert_eq!(what(set(1, 9, vec![create(1)])), Some(none));
+        assert_eq!(what(set(1, 9, vec![Change::ZonePublish])), Some(none));
+        assert_eq!(what(set(1, 9, vec![Change::ZoneDelete])), Some(Divergence::NoZone));
+        assert_eq!(what(set(1, 1, vec![Change::ZoneCreate, create(1)])), None);
+        assert_eq!(what(set(3, 3, vec![Change::ZoneCreate])), Some(Divergence::ZoneExists));
+        let missing = Divergence::NoRecord(RecordId(7));
+        assert_eq!(what(set(3, 1, vec![edit(7, 1)])), Some(missing));
+        assert_eq!(what(set(3, 1, vec![delete(7)])), Some(missing));
+    }
+}

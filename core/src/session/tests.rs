@@ -498,3 +498,19 @@ fn an_ack_for_what_was_never_sent_ends_the_session() {
     (0..4).for_each(|_| world.carry());
     assert!(world.reconnects[0].contains("never sent"), "{:?}", world.reconnects);
 }
+
+#[test]
+fn what_comes_again_is_ignored_and_the_stream_goes_on() {
+    let mut world = World::new(1);
+    world.log.append(2, 10);
+    world.connect();
+    while !world.to_edge.iter().any(|message| matches!(message, ToEdge::Frame(_))) {
+        world.carry();
+    }
+    let frame = world.to_edge.back().cloned().unwrap();
+    world.to_edge.push_back(frame);
+    (0..4).for_each(|_| world.carry());
+    assert_eq!((world.store.waiting.len(), world.receiver.duplicates()), (1, 2));
+    assert!(world.reconnects.is_empty(), "{:?}", world.reconnects);
+    world.settle();
+}
