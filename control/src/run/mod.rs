@@ -6,6 +6,7 @@ mod server;
 
 use std::{future::Future, io, net::SocketAddr, time::Duration};
 
+use edgesync_core::position::Offset;
 use edgesync_host::{
     listen::{ListenError, bind},
     lock::{DirLock, LockError},
@@ -78,13 +79,17 @@ pub struct ControlPlane {
     log: Log,
     fleet: Fleet,
     config: watch::Sender<Config>,
-    metrics: Metrics,
+    ready: Readiness,
+    /// What ends with it.
+    tasks: JoinSet<()>,
     listener: TcpListener,
-    page: TcpListener,
     addresses: Addresses,
     /// Last, so that the directory is let go when all else is.
     _lock: DirLock,
 }
+
+/// Why /readyz says no, if it does.
+type Readiness = watch::Sender<Option<&'static str>>;
 
 /// Runs a control plane until `shutdown` is done.
 ///
@@ -99,32 +104,37 @@ pub async fn run(
 }
 
 impl ControlPlane {
-    /// Locks the data directory, opens the log and takes the addresses.
+    /// Locks the data directory, takes the addresses and opens the log. The metrics page is served
+    /// from here on: after a crash the log is recovered first, which may take long.
     ///
     /// # Errors
     /// If one of these is not to be had; nothing was changed then.
     pub async fn start(config: Config, metrics: Metrics) -> Result<Self, RunError> {
         let lock = DirLock::take(&config.data_dir)?;
         let listener = bind(config.listen, "--listen").await?;
-        let page = bind(config.metrics_listen, "--metrics-listen").await?;
+        let page_listener = bind(config.metrics_listen, "--metrics-listen").await?;
         let addresses = Addresses {
             listen: listener.local_addr().map_err(RunError::Address)?,
-            metrics: page.local_addr().map_err(RunError::Address)?,
+            metrics: page_listener.local_addr().map_err(RunError::Address)?,
         };
+        let (ready, readiness) = watch::channel(Some("the log is being opened"));
+        let mut tasks = JoinSet::new();
+        let is_ready = move || readiness.borrow().map_or(Ok(()), |why| Err(why.to_owned()));
+        let page = Page::new(metrics, is_ready);
+        tasks.spawn(page.serve(page_listener, std::future::pending()));
         let options = Options {
             dir: config.data_dir.clone(),
             cache_bytes: config.log.cache.as_usize(),
             recent_bytes: config.log.recent.as_usize(),
             queue_bytes: config.log.queue.as_usize(),
         };
-        // After a crash the store is recovered first, which may take long.
         let opened = spawn_blocking(move || {
             let log = Log::open(&options)?;
             Fleet::open(log.clone()).map(|fleet| (log, fleet)).map_err(RunError::Fleet)
         });
         let (log, fleet) = opened.await??;
         let (config, _) = watch::channel(config);
-        Ok(Self { log, fleet, config, metrics, listener, page, addresses, _lock: lock })
+        Ok(Self { log, fleet, config, ready, tasks, listener, addresses, _lock: lock })
     }
 
     /// Where it can be reached; tells the port where the configuration left it open.
@@ -145,10 +155,9 @@ impl ControlPlane {
     /// # Errors
     /// If the store fails, or the server ends by itself.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { log, fleet, config, metrics, listener, page, addresses, _lock } = self;
+        // The lock is let go last.
+        let Self { _lock, log, fleet, config, ready, mut tasks, listener, addresses } = self;
         let (drain, draining) = watch::channel(false);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(serve_page(page, metrics, log.clone(), draining.clone()));
         tasks.spawn(tell_status(log.clone(), fleet.clone(), draining.clone()));
         tasks.spawn({
             let fleet = fleet.clone();
@@ -167,6 +176,8 @@ impl ControlPlane {
         tokio::pin!(serving);
         let Addresses { listen, metrics } = addresses;
         let head = *log.head().borrow();
+        head_metric(head.offset);
+        ready.send_replace(None);
         tracing::info!(%listen, %metrics, %head, "serving");
         tokio::select! {
             ended = &mut serving => return ended.map_err(RunError::from),
@@ -175,6 +186,7 @@ impl ControlPlane {
         }
         let grace = config.borrow().drain.grace.get();
         tracing::info!(?grace, "draining");
+        ready.send_replace(Some("the control plane is stopping"));
         health.stopping().await;
         drain.send_replace(true);
         if timeout(grace, serving).await.is_err() {
@@ -188,20 +200,10 @@ impl ControlPlane {
     }
 }
 
-/// Serves the metrics page until it is aborted.
-async fn serve_page(
-    listener: TcpListener,
-    metrics: Metrics,
-    log: Log,
-    draining: watch::Receiver<bool>,
-) {
-    let head = log.head();
-    let ready = move || match (*draining.borrow(), head.has_changed()) {
-        (true, _) => Err("stopping".to_owned()),
-        (_, Err(_)) => Err("the log's store has failed".to_owned()),
-        _ => Ok(()),
-    };
-    Page::new(metrics, ready).serve(listener, std::future::pending()).await;
+/// Shows the head from the start, not only from the first commit on.
+#[allow(clippy::cast_precision_loss)]
+fn head_metric(head: Offset) {
+    metrics::gauge!("edgesync_control_head_offset").set(head.0 as f64);
 }
 
 /// Tells systemd what there is to see.

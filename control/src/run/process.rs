@@ -53,7 +53,12 @@ async fn serve(flags: &Flags, config: Config) -> Result<(), Failure> {
     let recorder = Metrics::install(env!("CARGO_PKG_VERSION")).map_err(Failure::runtime)?;
     metrics::describe();
     let mut signals = Signals::take().map_err(Failure::runtime)?;
-    let control = ControlPlane::start(config, recorder).await.map_err(Failure::runtime)?;
+    systemd::status("opening the log");
+    let control = tokio::select! {
+        started = ControlPlane::start(config, recorder) => started.map_err(Failure::runtime)?,
+        // A log that is being recovered may be left there, as by a crash.
+        () = terminated(&mut signals) => return Ok(()),
+    };
     let settings = control.config();
     let head = control.log.head();
     // Fed from the runtime, and only while the sequencer lives.
@@ -70,6 +75,11 @@ async fn serve(flags: &Flags, config: Config) -> Result<(), Failure> {
     let result = control.serve(shutdown).await.map_err(Failure::runtime);
     watchdog.iter().for_each(tokio::task::JoinHandle::abort);
     result
+}
+
+/// Waits until the host asks the program to end; there is nothing to reload yet.
+async fn terminated(signals: &mut Signals) {
+    while signals.next().await != Request::Terminate {}
 }
 
 /// Reads the configuration again. What is wrong changes nothing.

@@ -183,12 +183,29 @@ async fn a_plan_that_was_overtaken_by_an_edit_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_octets_of_a_set_bound_an_import_too() {
     let mut bench = bench(100_000);
-    bench.api.limits.octets = 2_000;
+    bench.api.limits.octets = 600;
     let done = bench.import(&file(1, 0..34, "")).await.unwrap();
-    assert!(done.change_sets > 1, "{done:?}");
+    assert!(done.change_sets >= 4, "{done:?}");
     let sets = bench.sets(Offset::ZERO);
-    assert!(sets.iter().all(|set| edgesync_proto::convert::encode_set(set).len() <= 2_000));
+    assert!(sets.iter().all(|set| edgesync_proto::convert::encode_set(set).len() <= 600));
     assert_eq!(bench.records().len(), 35);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_soa_is_in_the_first_set_although_the_origin_has_more_than_a_set_holds() {
+    let bench = bench(10);
+    let servers: String = (0..25).map(|n| format!("@ 60 NS ns{n}\n")).collect();
+    let done = bench.import(&file(1, 0..5, &servers)).await.unwrap();
+    assert_eq!((done.created, done.change_sets), (31, 4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_outside_the_zone_is_found_before_anything_is_begun() {
+    let bench = bench(10);
+    let refused = bench.import(&file(1, 0..50, "example.org. 60 NS ns\n")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("outside the zone"), "{refused}");
+    assert_eq!(bench.head(), Offset::ZERO);
 }
 
 #[tokio::test(flavor = "multi_thread")]
