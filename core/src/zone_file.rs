@@ -1,7 +1,7 @@
 //! Zone files (RFC 1035 section 5): text to records, and the difference between a file and a zone.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     fmt::Display,
 };
 
@@ -45,8 +45,7 @@ pub enum ZoneFileError {
     Empty,
 }
 
-/// Reads a zone file. Relative names take `origin` until the text has its own `$ORIGIN`. Records
-/// that stand twice are taken once.
+/// Reads a zone file. Relative names take `origin` until the text has its own `$ORIGIN`.
 ///
 /// # Errors
 /// If the text cannot be read (`LINE:COLUMN: reason`), a record is not right, or there is none.
@@ -123,16 +122,21 @@ fn content(owner: &Name, rtype: Rtype, wire: &Bytes) -> Content {
 
 /// The operations that make a zone of the records `now` one of the records `wanted`: what is equal
 /// stays, what differs in the TTL or the case of RDATA is edited, and within (owner, type, covered
-/// type) what goes and what comes are paired to edits in order (rule 4).
+/// type) what goes and what comes are paired to edits in order (rule 4). A record that stands twice
+/// in `wanted` counts once; with two TTLs it is created twice, which the rules then refuse.
 #[must_use]
 pub fn difference(now: Vec<Record>, wanted: Vec<RecordData>) -> Vec<Operation> {
     let keyed = now.into_iter().map(|r| (content(&r.owner, r.rtype, &r.rdata), r));
     let mut there: HashMap<Content, Record> = keyed.collect();
-    let mut seen = HashSet::new();
+    let mut seen = HashMap::new();
     let (mut operations, mut come) = (Vec::new(), Vec::new());
+    let mut twice = Vec::new();
     for data in wanted {
         let key = content(&data.owner, data.rtype, &data.rdata);
-        if !seen.insert(key.clone()) {
+        if let Some(ttl) = seen.insert(key.clone(), data.ttl) {
+            if ttl != data.ttl {
+                twice.push(Operation::Create(data));
+            }
             continue;
         }
         match there.remove(&key) {
@@ -160,6 +164,7 @@ pub fn difference(now: Vec<Record>, wanted: Vec<RecordData>) -> Vec<Operation> {
     deletes.sort_unstable_by_key(|record| record.id);
     operations.extend(deletes.iter().map(|record| Operation::Delete(by_id(record))));
     operations.append(&mut creates);
+    operations.append(&mut twice);
     operations
 }
 
@@ -232,6 +237,11 @@ mod tests {
         );
         let operations =
             difference(now, zone("a 60 A 192.0.2.1\na 60 A 192.0.2.9\nc 60 A 192.0.2.3"));
+        let twice = difference(
+            Vec::new(),
+            zone("a 60 A 192.0.2.1\na 60 A 192.0.2.1\nb 60 A 192.0.2.1\nb 90 A 192.0.2.1"),
+        );
+        assert_eq!(twice.len(), 3, "{twice:?}");
         let kinds: Vec<_> = operations
             .iter()
             .map(|operation| match operation {

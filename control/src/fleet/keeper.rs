@@ -28,6 +28,8 @@ pub(super) async fn keep(fleet: &Fleet) {
 
 #[allow(clippy::cast_precision_loss)]
 fn record_metrics(fleet: &Fleet) {
+    let octets = fleet.shared.log.store_octets();
+    metrics::gauge!("edgesync_control_store_bytes").set(octets as f64);
     let edges = fleet.edges();
     let states = [
         (EdgeState::Disconnected, "disconnected"),

@@ -12,6 +12,7 @@ mod sequencer;
 mod view;
 
 use std::{
+    path::PathBuf,
     pin::Pin,
     sync::{Arc, atomic::AtomicBool},
     task::{Context, Poll},
@@ -157,6 +158,7 @@ pub struct Log {
 }
 
 struct Shared {
+    path: PathBuf,
     database: Arc<redb::Database>,
     queue: Queue,
     recent: Arc<recent::Recent>,
@@ -194,6 +196,34 @@ impl Log {
     /// Keeps what the fleet looks like; not waited for, and lost in a crash without harm.
     pub fn save_fleet(&self, rows: Vec<FleetRow>) {
         self.shared.queue.save_fleet(rows);
+    }
+
+    /// Gives up the hidden generations that imports have left behind when the process ended.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written.
+    pub async fn drop_abandoned(&self) -> Result<(), WriteError> {
+        let read = || self.view()?.hidden_generations();
+        let hidden = read().map_err(|error| WriteError::Store(error.to_string()))?;
+        for (zone, generation) in hidden {
+            tracing::info!(%zone, "an import that was never finished is given up");
+            let caller = Caller {
+                principal: "edgesync-control".to_owned(),
+                peer: "-".to_owned(),
+                method: "start",
+            };
+            let action = Action::DropGeneration(generation);
+            let (idempotency, if_zone_version, stream) = (None, None, None);
+            self.commit(Write { zone, action, caller, idempotency, if_zone_version, stream })
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Octets of the store's file; 0 if that cannot be told.
+    #[must_use]
+    pub fn store_octets(&self) -> u64 {
+        std::fs::metadata(&self.shared.path).map_or(0, |file| file.len())
     }
 
     /// A consistent view of everything durable.

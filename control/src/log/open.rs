@@ -98,7 +98,7 @@ pub(super) fn open(options: &Options) -> Result<Shared, OpenError> {
         Sequencer::new(Arc::clone(&database), Arc::clone(&recent), head_sender, failed_sender);
     let thread = std::thread::Builder::new().name("sequencer".to_owned());
     thread.spawn(move || sequencer.run(&jobs)).map_err(io)?;
-    Ok(Shared { database, queue, recent, head: head_receiver, failed })
+    Ok(Shared { path, database, queue, recent, head: head_receiver, failed })
 }
 
 /// The head of a log that is there; none for a new file.

@@ -32,6 +32,9 @@ const IDLE: Duration = Duration::from_millis(20);
 /// Octets that one permit of the queue stands for.
 const PERMIT_OCTETS: usize = 1_024;
 
+/// The gauge of what waits for the sequencer.
+const WAITING: &str = "edgesync_control_queue_writes";
+
 type Answer = oneshot::Sender<Result<Committed, WriteError>>;
 
 /// Something for the sequencer to do.
@@ -69,6 +72,7 @@ impl Queue {
         let room = Arc::clone(&self.room).acquire_many_owned(permits).await;
         let room = room.map_err(|_| WriteError::Stopping)?;
         let job = Job::Write { write: Box::new(write), octets, answer, room };
+        metrics::gauge!(WAITING).increment(1);
         self.jobs.send(job).map_err(|_| WriteError::Stopping)
     }
 
@@ -132,6 +136,7 @@ impl Taken {
     fn add(&mut self, job: Job) {
         match job {
             Job::Write { write, octets, answer, room } => {
+                metrics::gauge!(WAITING).decrement(1);
                 self.writes.push(*write);
                 self.answers.push((answer, room));
                 self.octets = self.octets.saturating_add(octets);
@@ -159,15 +164,17 @@ impl Sequencer {
     /// Works until the queue is closed or the store fails. A failed store is not tried again: what
     /// it has kept is known only after a restart.
     pub(super) fn run(self, jobs: &Jobs) {
-        if let Err(error) = self.work(jobs) {
+        let mut taken = Taken::default();
+        if let Err(error) = self.work(jobs, &mut taken) {
+            // Said before `taken` goes, so that the callers in it learn the reason.
             self.failed.send_replace(Some(error.to_string()));
         }
     }
 
-    fn work(&self, jobs: &Jobs) -> Result<(), redb::Error> {
+    fn work(&self, jobs: &Jobs, taken: &mut Taken) -> Result<(), redb::Error> {
         let mut garbage = true;
         loop {
-            let mut taken = Taken::default();
+            *taken = Taken::default();
             let wait = if garbage { IDLE } else { Duration::from_secs(3_600) };
             match jobs.0.recv_timeout(wait) {
                 Ok(job) => taken.add(job),
@@ -182,7 +189,7 @@ impl Sequencer {
             {
                 taken.add(job);
             }
-            garbage |= self.commit(&mut taken)?;
+            garbage |= self.commit(taken)?;
             if taken.close {
                 return Ok(());
             }

@@ -87,6 +87,20 @@ impl View {
         Ok(found)
     }
 
+    /// The hidden generations that are being written, or were when their writer ended.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn hidden_generations(&self) -> Result<Vec<(Name, Generation)>, redb::Error> {
+        let zones = self.transaction.open_table(ZONES)?;
+        let mut found = Vec::new();
+        for row in zones.iter()? {
+            let (origin, states) = key::read_zone(row?.1.value()).map_err(malformed)?;
+            found.extend(states.hidden.map(|hidden| (origin, hidden.generation)));
+        }
+        Ok(found)
+    }
+
     /// The records of a generation after a key, in the order of keys, at most `limit`, with the
     /// key of the last.
     ///

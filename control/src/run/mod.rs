@@ -27,7 +27,7 @@ use crate::{
     api::Api,
     config::Config,
     fleet::{EdgeState, Fleet},
-    log::{Log, OpenError, Options},
+    log::{Log, OpenError, Options, WriteError},
     sync::{SyncApi, SyncConfig},
 };
 
@@ -46,6 +46,9 @@ pub enum RunError {
     /// The fleet cannot be read.
     #[error("the fleet cannot be read from the log: {0}; if it is damaged, restore a backup")]
     Fleet(redb::Error),
+    /// What unfinished imports have left cannot be given up.
+    #[error("what unfinished imports have left in the log cannot be given up: {0}")]
+    Abandoned(WriteError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -133,6 +136,7 @@ impl ControlPlane {
             Fleet::open(log.clone()).map(|fleet| (log, fleet)).map_err(RunError::Fleet)
         });
         let (log, fleet) = opened.await??;
+        log.drop_abandoned().await.map_err(RunError::Abandoned)?;
         let (config, _) = watch::channel(config);
         Ok(Self { log, fleet, config, ready, tasks, listener, addresses, _lock: lock })
     }
