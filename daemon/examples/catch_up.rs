@@ -35,7 +35,8 @@ fn zone(number: u64) -> Outcome<Name> {
 }
 
 fn rdata(number: u64) -> Bytes {
-    let mut text = format!("v=edge; number={number:020}; padding-so-that-it-is-some-90-octets-long");
+    let mut text =
+        format!("v=edge; number={number:020}; padding-so-that-it-is-some-90-octets-long");
     text.insert(0, char::from(u8::try_from(text.len()).unwrap_or(255)));
     text.into_bytes().into()
 }
@@ -52,7 +53,12 @@ fn backlog(changes: u64) -> Outcome<Vec<Bytes>> {
         let mut set = vec![Change::ZoneCreate];
         for record in 1..ZONE_RECORDS {
             let owner = Name::parse(&format!("host-{record:03}"), &zone)?;
-            set.push(Change::RecordCreate { owner, rtype: Rtype::TXT, ttl: 300, rdata: rdata(next) });
+            set.push(Change::RecordCreate {
+                owner,
+                rtype: Rtype::TXT,
+                ttl: 300,
+                rdata: rdata(next),
+            });
         }
         next += ZONE_RECORDS;
         firsts.push(first);
@@ -171,8 +177,11 @@ fn main() -> Outcome<()> {
         let rate = |time: Duration| changes as f64 / time.as_secs_f64();
         println!(
             "bare {:.0}/s, store synced each 256: {:.0}/s ({:.2}x), each 4096: {:.0}/s ({:.2}x)",
-            rate(bare), rate(each), bare.as_secs_f64() / each.as_secs_f64(),
-            rate(shared), bare.as_secs_f64() / shared.as_secs_f64(),
+            rate(bare),
+            rate(each),
+            bare.as_secs_f64() / each.as_secs_f64(),
+            rate(shared),
+            bare.as_secs_f64() / shared.as_secs_f64(),
         );
     }
     Ok(())

@@ -178,6 +178,21 @@ pub struct Settings {
 }
 
 impl Config {
+    /// The keys that differ in another configuration and need a restart.
+    #[must_use]
+    pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
+        let differs = [
+            ("edge_id", self.edge_id != other.edge_id),
+            ("data_dir", self.data_dir != other.data_dir),
+            ("metrics_listen", self.metrics_listen != other.metrics_listen),
+            ("socket", self.socket != other.socket),
+            ("zones", self.zones != other.zones),
+            ("store", self.store != other.store),
+            ("session", self.session != other.session),
+        ];
+        differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+
     /// Checks what is written.
     ///
     /// # Errors
@@ -191,7 +206,8 @@ impl Config {
             return Err(SettingsError::NoControl);
         }
         let cache = self.store.cache_capacity;
-        let size = |key, value, least, most| range(key, value, ByteSize::new(least), ByteSize::new(most));
+        let size =
+            |key, value, least, most| range(key, value, ByteSize::new(least), ByteSize::new(most));
         size("store.cache_capacity", cache, 1 << 20, 1 << 40)?;
         let window = self.session.window;
         size("session.window", window, FRAME_OCTETS as u64, WINDOW_OCTETS_MAX.into())?;
@@ -238,7 +254,12 @@ impl Zones {
 }
 
 /// Refuses a value out of its range.
-fn range<T: Ord + ToString + Copy>(key: &'static str, value: T, least: T, most: T) -> Result<(), SettingsError> {
+fn range<T: Ord + ToString + Copy>(
+    key: &'static str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<(), SettingsError> {
     if value < least || value > most {
         let (value, least, most) = (value.to_string(), least.to_string(), most.to_string());
         return Err(SettingsError::Range { key, value, least, most });
@@ -280,13 +301,22 @@ mod tests {
         for line in text.lines() {
             if let Some(name) = line.strip_prefix('[') {
                 table = name.trim_end_matches(']').to_owned() + ".";
-            } else if let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+            } else if let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#'))
+            {
                 written.push(table.clone() + key);
             }
         }
         let known = [
-            "edge_id", "data_dir", "control", "metrics_listen", "socket", "zones",
-            "store.cache_capacity", "session.window", "reconnect.initial", "reconnect.max",
+            "edge_id",
+            "data_dir",
+            "control",
+            "metrics_listen",
+            "socket",
+            "zones",
+            "store.cache_capacity",
+            "session.window",
+            "reconnect.initial",
+            "reconnect.max",
         ];
         assert_eq!(written, known);
         assert!(Config { edge_id: "a".into(), ..example }.settings().is_ok());
@@ -294,7 +324,12 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused_in_every_table() {
-        for text in ["edgeid = 'a'", "[store]\ncache = '1MiB'", "[session]\nwin = 1", "[reconnect]\nmin = '1s'"] {
+        for text in [
+            "edgeid = 'a'",
+            "[store]\ncache = '1MiB'",
+            "[session]\nwin = 1",
+            "[reconnect]\nmin = '1s'",
+        ] {
             let refused = load(text).unwrap_err().to_string();
             assert!(refused.contains("unknown key"), "{refused}");
         }
@@ -312,6 +347,17 @@ mod tests {
         assert_eq!(zones("zones = ['b.example', 'A.example.', 'b.example.']"), listed);
         assert_eq!(zones("zones = 'b.example, a.example'"), listed);
         assert!(matches!(zones("zones = ['a..b']"), Err(SettingsError::Zone(_))));
+    }
+
+    #[test]
+    fn a_reload_names_what_needs_a_restart() {
+        let running = Config::default();
+        let mut other = Config { control: Vec::new(), ..running.clone() };
+        other.reconnect.max = Period::from_secs(1);
+        assert!(running.needs_restart(&other).is_empty());
+        other.zones = Zones::List(vec!["a.example".to_owned()]);
+        other.socket = "/tmp/x".into();
+        assert_eq!(running.needs_restart(&other), ["socket", "zones"]);
     }
 
     #[test]

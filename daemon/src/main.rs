@@ -6,6 +6,8 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use clap::Parser;
 use edgesync_daemon::{
     config::{Config, ENVIRONMENT, Settings},
+    limits::LAST_WORDS,
+    metrics,
     reconnect::ReconnectConfig,
     run::{Surroundings, run},
 };
@@ -18,7 +20,10 @@ use edgesync_host::{
     systemd,
 };
 use serde::Serialize;
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    runtime::Builder,
+    sync::{oneshot, watch},
+};
 
 /// Keeps a copy of a control plane's zones on this host: every change as soon as it is committed,
 /// through outages, without a person looking.
@@ -66,25 +71,36 @@ impl Arguments {
 }
 
 fn main() -> ExitCode {
-    exit::report("edgesyncd", start(&Arguments::parse()))
+    match Arguments::try_parse() {
+        Ok(arguments) => exit::report("edgesyncd", start(&arguments)),
+        Err(told) => {
+            // Where the terminal is closed there is nobody to tell.
+            let _ = told.print();
+            if told.use_stderr() { ExitCode::from(exit::USAGE) } else { ExitCode::SUCCESS }
+        }
+    }
 }
 
 fn start(arguments: &Arguments) -> Result<(), Failure> {
     let (config, settings) = arguments.load()?;
     if arguments.check_config {
+        println!("the configuration is right");
         return Ok(());
     }
     logging::init().map_err(Failure::usage)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.map_err(Failure::runtime)?.block_on(serve(arguments, config, settings))
+    let runtime = Builder::new_multi_thread().enable_all().build().map_err(Failure::runtime)?;
+    let ended = runtime.block_on(serve(arguments, config, settings));
+    // A read that is stuck in the disk is not waited for.
+    runtime.shutdown_timeout(LAST_WORDS);
+    ended
 }
 
 /// Runs the daemon until the host asks it to end.
 async fn serve(arguments: &Arguments, config: Config, settings: Settings) -> Result<(), Failure> {
     let mut signals = Signals::take().map_err(Failure::runtime)?;
-    let metrics = Metrics::install(env!("CARGO_PKG_VERSION")).map_err(Failure::runtime)?;
+    let page = Metrics::install(env!("CARGO_PKG_VERSION")).map_err(Failure::runtime)?;
     let (reconnect, reconnects) = watch::channel(settings.reconnect.clone());
-    let surroundings = Surroundings { metrics: Some(metrics), reconnect: Some(reconnects) };
+    let surroundings = Surroundings { metrics: Some(page), reconnect: Some(reconnects) };
     let (stop, stopped) = oneshot::channel::<()>();
     let mut stop = Some(stop);
     let daemon = run(settings, surroundings, async {
@@ -108,15 +124,17 @@ fn reload(arguments: &Arguments, running: &Config, reconnect: &watch::Sender<Rec
     match arguments.load() {
         Ok((config, settings)) => {
             reconnect.send_replace(settings.reconnect);
-            tracing::info!("configuration read again");
-            let (control, back) = (running.control.clone(), running.reconnect.clone());
-            if (Config { control, reconnect: back, ..config }) != *running {
-                tracing::warn!("only `control` and `[reconnect]` take effect without a restart");
+            tracing::info!("configuration reloaded");
+            let later = running.needs_restart(&config);
+            if !later.is_empty() {
+                tracing::warn!(keys = later.join(", "), "these keys change at the next start");
             }
+            metrics::reloaded("ok");
         }
         Err(failure) => {
-            let mistake = failure.line();
-            tracing::error!(%mistake, "the configuration stays as it was");
+            let error = failure.line();
+            tracing::error!(error, "configuration not reloaded, the old one stays");
+            metrics::reloaded("error");
         }
     }
     systemd::ready();

@@ -4,11 +4,14 @@
 use std::time::{Duration, Instant};
 
 use metrics::{
-    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge,
-    describe_histogram, gauge, histogram,
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
 };
 
-use crate::status::LinkState;
+use crate::{
+    status::{LinkState, Status},
+    store::{Distrust, Totals},
+};
 
 /// Why a session ended: the values of the label of `reconnects_total`.
 pub const RECONNECT_REASONS: [&str; 3] = ["connect", "stream", "session"];
@@ -319,7 +322,7 @@ impl StateMetrics {
     }
 
     /// How things stand.
-    pub fn tell(&self, status: &crate::status::Status, totals: crate::store::Totals, now: Instant) {
+    pub fn tell(&self, status: &Status, totals: Totals, now: Instant) {
         let durable = status.durable.map_or(0, |position| position.offset.0);
         self.head.set(approximately(status.head.0));
         self.position.set(approximately(durable));
@@ -343,9 +346,26 @@ impl Default for StateMetrics {
     }
 }
 
-/// A store was put aside; `reason` is a [`crate::store::Distrust::label`].
+const QUARANTINES: &str = "edgesync_edge_quarantines_total";
+const RELOADS: &str = "edgesync_edge_config_reloads_total";
+
+/// Describes what is counted by the functions below, and begins it at 0.
+pub fn begin() {
+    let help = "Stores put aside because they could not be trusted, by why.";
+    describe_counter!(QUARANTINES, Unit::Count, help);
+    describe_counter!(RELOADS, Unit::Count, "Times that the configuration was read again.");
+    Distrust::LABELS
+        .iter()
+        .for_each(|reason| counter!(QUARANTINES, "reason" => *reason).increment(0));
+    ["ok", "error"].iter().for_each(|result| counter!(RELOADS, "result" => *result).increment(0));
+}
+
+/// A store was put aside; `reason` is a [`Distrust::label`].
 pub fn quarantined(reason: &'static str) {
-    const NAME: &str = "edgesync_edge_quarantines_total";
-    describe_counter!(NAME, Unit::Count, "Stores put aside because they could not be trusted.");
-    counter!(NAME, "reason" => reason).increment(1);
+    counter!(QUARANTINES, "reason" => reason).increment(1);
+}
+
+/// The configuration was read again; `result` is `ok` or `error`.
+pub fn reloaded(result: &'static str) {
+    counter!(RELOADS, "result" => result).increment(1);
 }

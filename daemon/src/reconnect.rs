@@ -113,7 +113,8 @@ mod tests {
         for _ in 0..14 {
             let mut waits: Vec<Duration> = (0..200)
                 .map(|_| {
-                    let mut other = Reconnect { backoff: a.backoff.clone(), config: a.config.clone(), ..a };
+                    let mut other =
+                        Reconnect { backoff: a.backoff.clone(), config: a.config.clone(), ..a };
                     other.ended(Duration::ZERO, now);
                     other.due() - now
                 })

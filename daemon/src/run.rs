@@ -1,7 +1,11 @@
 //! The daemon, put together: lock, sockets, store, apply thread, session, local API and metrics
 //! page; and taken apart in the other direction, so that what was received is applied and acked.
 
-use std::{io, sync::Arc, time::{Duration, Instant}};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use edgesync_core::session::{Hello, InstanceId, PROTOCOL};
 use edgesync_host::{
@@ -86,10 +90,12 @@ pub async fn run(
         None => None,
     };
     let (_socket, listener) = Socket::bind(&settings.socket)?;
+    metrics::begin();
     let store = open_store(&settings).await?;
-    let reader = store.reader();
+    let (reader, first) = (store.reader(), first_status(&store));
     let state = Arc::new(StateMetrics::new());
-    let (status, watched) = watch::channel(first_status(&store));
+    state.resumed_from(first.resumed_from.0);
+    let (status, watched) = watch::channel(first);
     let (_keep, fixed) = watch::channel(settings.reconnect.clone());
     let session = Session::new(SessionParts {
         hello: hello(&settings, &store),
@@ -100,17 +106,23 @@ pub async fn run(
     });
     let outside = Outside::open(&settings, &reader, &watched, listener, page);
     let teller = tokio::spawn(tell(state, reader, watched));
-    let watchdog = systemd::watchdog(|| true);
-    systemd::ready();
     // A task of its own: whoever waits on this future may do so on a thread that wakes up slowly.
     let (stop, stopped) = oneshot::channel::<()>();
-    let session = tokio::spawn(session.run(async {
+    let mut session = tokio::spawn(session.run(async {
         let _ = stopped.await;
     }));
-    shutdown.await;
-    systemd::stopping();
-    drop(stop);
-    let ended = session.await;
+    let session_runs = session.abort_handle();
+    let watchdog = systemd::watchdog(move || !session_runs.is_finished());
+    systemd::ready();
+    let ended = tokio::select! {
+        () = shutdown => {
+            systemd::stopping();
+            drop(stop);
+            session.await
+        }
+        // Only by a panic.
+        ended = &mut session => ended,
+    };
     teller.abort();
     watchdog.inspect(JoinHandle::abort);
     outside.close().await;

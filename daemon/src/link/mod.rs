@@ -5,7 +5,10 @@ mod tcp;
 
 use std::{fmt, str::FromStr};
 
-use edgesync_core::{limits::MESSAGE_OCTETS, session::{ToControl, ToEdge}};
+use edgesync_core::{
+    limits::MESSAGE_OCTETS,
+    session::{ToControl, ToEdge},
+};
 use edgesync_proto::{
     convert::ConvertError,
     v1::{SyncRequest, sync_service_client::SyncServiceClient},
@@ -201,9 +204,13 @@ mod tests {
             assert_eq!(endpoint.to_string(), good.trim_end_matches('/'));
         }
         let refused = |text: &str| text.parse::<Endpoint>().unwrap_err().to_string();
-        assert!(refused("https://cp.example:7353").contains("https is not supported by this build"));
+        assert!(
+            refused("https://cp.example:7353").contains("https is not supported by this build")
+        );
         assert!(refused("http://cp.example").contains("port"));
-        for bad in ["", "cp.example:7353", "http://", "ftp://a:1", "http://a:1/path", "http://a:1?x=y"] {
+        for bad in
+            ["", "cp.example:7353", "http://", "ftp://a:1", "http://a:1/path", "http://a:1?x=y"]
+        {
             assert!(refused(bad).contains("http://HOST:PORT"), "{bad}");
         }
     }

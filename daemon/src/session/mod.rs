@@ -194,7 +194,8 @@ impl Session {
         while let Some(output) = self.receiver.poll() {
             match output {
                 ReceiverOutput::Send(message) => {
-                    let sent = self.stream.as_ref().map_or(Ok(()), |stream| stream.link.send(message));
+                    let sent =
+                        self.stream.as_ref().map_or(Ok(()), |stream| stream.link.send(message));
                     if let Err(error) = sent {
                         self.close(error.label(), error.line(), Duration::ZERO);
                     }
@@ -299,7 +300,9 @@ impl Session {
         };
         if timeout(DRAIN, finish).await.is_err() {
             let seconds = DRAIN.as_secs();
-            tracing::warn!("what was received is not all applied after {seconds} s; it will come again");
+            tracing::warn!(
+                "what was received is not all applied after {seconds} s; it will come again"
+            );
         } else {
             // The reports end with the thread; this only waits for its last instructions.
             let _ = tokio::task::spawn_blocking(|| thread.join()).await;

@@ -5,12 +5,18 @@ use std::{
     fs::{self, File},
     io,
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 
 use sled::{Batch, Db};
 
 use super::{StoreError, error::EngineFault};
 
+/// How long sled's lock may be held by what is left of a store that was closed.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+/// What sled says when its lock is held.
+const LOCKED: &str = "could not acquire lock";
 /// Name of sled's file in its directory.
 const DATABASE_FILE: &str = "db";
 
@@ -22,9 +28,12 @@ pub(super) struct Engine {
     file: File,
     /// A sync has failed: nothing is known of what came before it, and none is tried again.
     failed: bool,
-    /// Batches that may still be written before a planted stop.
+    /// Batches that may still be written before a planted stop, which happens once.
     #[cfg(test)]
     pub writes_left: std::cell::Cell<Option<u32>>,
+    /// The planted stop leaves its batch in the engine's memory, as a full disk may.
+    #[cfg(test)]
+    pub torn: std::cell::Cell<bool>,
 }
 
 impl Engine {
@@ -35,7 +44,7 @@ impl Engine {
         remove_half_written_snapshots(dir)?;
         let config = sled::Config::new().path(dir).cache_capacity(cache_octets);
         let config = config.flush_every_ms(None);
-        let db = config.open()?;
+        let db = open_unlocked(&config)?;
         let file = File::open(dir.join(DATABASE_FILE))?;
         if created {
             File::open(dir)?.sync_all()?;
@@ -47,6 +56,8 @@ impl Engine {
             failed: false,
             #[cfg(test)]
             writes_left: std::cell::Cell::new(None),
+            #[cfg(test)]
+            torn: std::cell::Cell::new(false),
         })
     }
 
@@ -59,7 +70,13 @@ impl Engine {
     pub fn write(&self, batch: Batch) -> Result<(), StoreError> {
         #[cfg(test)]
         if let Some(left) = self.writes_left.get() {
-            self.writes_left.set(Some(left.checked_sub(1).ok_or(StoreError::Stopped)?));
+            self.writes_left.set(left.checked_sub(1));
+            if left == 0 {
+                if self.torn.get() {
+                    self.db.apply_batch(batch).map_err(StoreError::Engine)?;
+                }
+                return Err(StoreError::Stopped);
+            }
         }
         self.db.apply_batch(batch).map_err(StoreError::Engine)
     }
@@ -74,6 +91,21 @@ impl Engine {
         let synced = flushed.and_then(|_| self.file.sync_data().map_err(StoreError::Sync));
         self.failed = synced.is_err();
         synced
+    }
+}
+
+/// Opens sled. When it was closed in this process, a thread of its own may keep its lock for a moment.
+fn open_unlocked(config: &sled::Config) -> sled::Result<Db> {
+    let begin = Instant::now();
+    loop {
+        match config.open() {
+            Err(sled::Error::Io(error))
+                if error.to_string().contains(LOCKED) && begin.elapsed() < LOCK_WAIT =>
+            {
+                thread::sleep(LOCK_WAIT / 100);
+            }
+            opened => return opened,
+        }
     }
 }
 

@@ -170,6 +170,10 @@ pub enum Distrust {
 }
 
 impl Distrust {
+    /// All that [`Distrust::label`] can say.
+    pub const LABELS: [&str; 6] =
+        ["unreadable", "malformed", "disagrees", "filter", "disk_failed", "rebuild"];
+
     /// One word for metrics.
     #[must_use]
     pub const fn label(&self) -> &'static str {

@@ -10,6 +10,7 @@ use edgesync_core::{
     limits::CHANGE_OVERHEAD_OCTETS,
     name::Name,
     position::Position,
+    record::RecordId,
 };
 use sled::Batch;
 
@@ -18,7 +19,7 @@ use super::{
     engine::Engine,
     layout::{self, StoredPosition},
     overlay::{Overlay, Writes},
-    view::{Gate, View, Zone},
+    view::{Gate, Staged, View, Zone},
 };
 use crate::limits::{BATCH_CHANGES, BATCH_CHANGES_MAX, BATCH_OCTETS};
 
@@ -171,16 +172,41 @@ impl Group {
         Ok(())
     }
 
-    /// Everything as one batch; the group is empty afterwards.
-    pub fn take(&mut self, filter: [u8; 32]) -> (Batch, Effects) {
+    /// Everything as one batch. The group is not empty before [`Group::clear`].
+    pub fn batch(&mut self, filter: [u8; 32]) -> (Batch, Effects) {
         let mut batch = Batch::default();
         self.writes.move_to(&mut batch);
         let effects = mem::take(&mut self.effects);
         effects.write_to(&mut batch, filter);
+        (batch, effects)
+    }
+
+    /// What was stored under the keys that the group writes. After a failure nobody knows how much
+    /// of its batch is in the engine's memory: with this over it, readers see what was before.
+    pub fn before(&self) -> Staged {
+        let keys = self.sets.iter().flat_map(|set| {
+            set.with_offsets().filter_map(|(offset, change)| {
+                let (id, owner, rtype) = match change {
+                    Change::RecordCreate { owner, rtype, .. } => (RecordId(offset.0), owner, rtype),
+                    Change::RecordEdit { id, owner, rtype, .. }
+                    | Change::RecordDelete { id, owner, rtype } => (*id, owner, rtype),
+                    _ => return None,
+                };
+                let key = key::record_key(set.generation, &set.zone, owner, *rtype, id);
+                Some(layout::under(layout::RECORD, &key).into())
+            })
+        });
+        let mut before: Staged = keys.map(|key| (key, None)).collect();
+        before.extend(self.writes.read().into_iter().map(|(key, value)| (key, Some(value))));
+        before
+    }
+
+    /// Empties the group, once its batch is written.
+    pub fn clear(&mut self) {
+        self.writes.clear();
         self.sets.clear();
         self.positions.clear();
         self.changes = 0;
-        (batch, effects)
     }
 }
 

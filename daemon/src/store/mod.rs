@@ -153,8 +153,10 @@ impl Store {
         if self.group.is_empty() {
             return Ok(());
         }
-        let (batch, effects) = self.group.take(self.filter);
-        self.publish(batch, effects, None)
+        let (batch, effects) = self.group.batch(self.filter);
+        let published = self.publish(batch, effects, None);
+        self.group.clear();
+        published
     }
 
     /// Writes what was applied and makes all of it durable; gives back the durable position.
@@ -211,6 +213,12 @@ impl Store {
         let Some(Position { log, offset, .. }) = current else { return Ok(()) };
         let mark = Some(Mark { log, offset, records });
         Witness { epoch: self.epoch, mark }.write(&self.paths.witness)
+    }
+
+    /// Plants a failure after so many writes.
+    #[cfg(test)]
+    pub fn fail_after(&self, writes: u32) {
+        self.engine.writes_left.set(Some(writes));
     }
 
     /// Gives the store up after a failure. If it means that the store cannot be trusted, the next
@@ -302,7 +310,10 @@ impl Store {
     ) -> Result<(), StoreError> {
         let begin = Instant::now();
         let mut view = self.gate.write();
-        self.engine.write(batch)?;
+        if let Err(error) = self.engine.write(batch) {
+            view.staged = Some(Arc::new(self.group.before()));
+            return Err(error);
+        }
         effects.show(&mut view);
         view.staged = staged;
         drop(view);

@@ -9,7 +9,11 @@ use std::{
     sync::Arc,
 };
 
-use edgesync_core::{change::Generation, key, position::{Offset, Position}};
+use edgesync_core::{
+    change::Generation,
+    key,
+    position::{Offset, Position},
+};
 use sled::{Batch, IVec};
 
 use super::{
@@ -152,7 +156,8 @@ impl Store {
         *self.gate.write() = view;
         self.sync()?;
         let known = Witness { epoch: self.epoch, mark: None };
-        let told = if self.durable.is_none() { known.write(&self.paths.witness) } else { self.testify() };
+        let told =
+            if self.durable.is_none() { known.write(&self.paths.witness) } else { self.testify() };
         told.map_err(StoreError::Sync)
     }
 }
@@ -250,9 +255,7 @@ fn check_witness(view: &View, witness: &Witness) -> Result<(), Distrust> {
     let Some(Mark { log, offset, records }) = witness.mark else { return Ok(()) };
     match view.position {
         None => Err(Distrust::Behind { found: Offset::ZERO, known: offset, log }),
-        Some(found) if found.log != log => {
-            Err(Distrust::OtherLog { found: found.log, known: log })
-        }
+        Some(found) if found.log != log => Err(Distrust::OtherLog { found: found.log, known: log }),
         Some(found) if found.offset < offset => {
             Err(Distrust::Behind { found: found.offset, known: offset, log })
         }

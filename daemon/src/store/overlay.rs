@@ -1,7 +1,10 @@
 //! Station 6, the overlay: what change sets write, in memory, over what is stored. The core folds
 //! into it; what it holds then becomes one atomic batch.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+};
 
 use edgesync_core::fold::Records;
 use sled::{Batch, IVec};
@@ -14,6 +17,8 @@ use crate::limits::VALUE_OCTETS;
 pub(super) struct Writes {
     by_key: HashMap<IVec, Option<IVec>>,
     octets: usize,
+    /// What was read from under them.
+    read: RefCell<Vec<(IVec, IVec)>>,
 }
 
 impl Writes {
@@ -31,6 +36,7 @@ impl Writes {
     pub fn clear(&mut self) {
         self.by_key.clear();
         self.octets = 0;
+        self.read.get_mut().clear();
     }
 
     /// The value of a record's key, over what is stored.
@@ -38,8 +44,18 @@ impl Writes {
         let key = layout::under(layout::RECORD, key);
         match self.by_key.get(key.as_slice()) {
             Some(written) => Ok(written.clone()),
-            None => engine.db().get(key).map_err(StoreError::Engine),
+            None => {
+                let stored = engine.db().get(&key).map_err(StoreError::Engine)?;
+                let read = stored.clone().map(|value| (IVec::from(key), value));
+                self.read.borrow_mut().extend(read);
+                Ok(stored)
+            }
         }
+    }
+
+    /// The stored values that were read, by key.
+    pub fn read(&self) -> Vec<(IVec, IVec)> {
+        self.read.borrow().clone()
     }
 
     fn set(&mut self, key: &[u8], value: Option<Vec<u8>>) -> Result<(), StoreError> {
@@ -52,7 +68,7 @@ impl Writes {
         Ok(())
     }
 
-    /// Moves all writes into a batch.
+    /// Moves all writes into a batch. What was read is kept.
     pub fn move_to(&mut self, batch: &mut Batch) {
         for (key, value) in self.by_key.drain() {
             match value {

@@ -60,10 +60,7 @@ pub(super) fn recover(engine: &Engine) -> Result<(), StoreError> {
 }
 
 /// Takes all staged entries away, a batch at a time; `with` adds to their batch what else happens.
-fn move_all(
-    engine: &Engine,
-    with: impl Fn(&mut Batch, &IVec, &IVec),
-) -> Result<(), StoreError> {
+fn move_all(engine: &Engine, with: impl Fn(&mut Batch, &IVec, &IVec)) -> Result<(), StoreError> {
     loop {
         let mut batch = Batch::default();
         let (mut entries, mut octets) = (0, 0);

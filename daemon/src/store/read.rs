@@ -5,13 +5,7 @@
 use std::{iter::Peekable, ops::Bound, sync::Arc};
 
 use edgesync_core::{
-    Rtype,
-    fold::ZoneState,
-    key,
-    name::Name,
-    position::Position,
-    rdata,
-    record::Record,
+    Rtype, fold::ZoneState, key, name::Name, position::Position, rdata, record::Record,
 };
 use sled::IVec;
 

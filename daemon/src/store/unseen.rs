@@ -57,6 +57,7 @@ impl<'a> Chunks<'a> {
         }
         let mut batch = Batch::default();
         self.writes.move_to(&mut batch);
+        self.writes.clear();
         if let Some(mark) = self.mark.take() {
             batch.insert(layout::WRITING_KEY, mark.encode());
         }

@@ -29,7 +29,9 @@ fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() { copy(&entry.path(), &to) } else {
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to)
+        } else {
             fs::copy(entry.path(), to).unwrap();
         }
     }
@@ -146,8 +148,12 @@ fn a_set_that_does_not_fit_leaves_what_came_before_it_in_its_batch() {
     log.add(&zone, first, vec![create(&zone, "never seen"), delete(2, &zone), delete(99, &zone)]);
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(dir.path());
-    let refused = log.sets.iter().map(|(set, at)| store.apply(set.clone(), *at)).collect::<Vec<_>>();
-    assert!(matches!(refused[..], [Ok(()), Ok(()), Err(ApplyError::Diverged { .. })]), "{refused:?}");
+    let refused =
+        log.sets.iter().map(|(set, at)| store.apply(set.clone(), *at)).collect::<Vec<_>>();
+    assert!(
+        matches!(refused[..], [Ok(()), Ok(()), Err(ApplyError::Diverged { .. })]),
+        "{refused:?}"
+    );
     assert_eq!(store.sync().unwrap(), Some(good));
     assert_is_fold(&store, &log);
 }
@@ -173,6 +179,42 @@ fn a_large_set_that_does_not_fit_leaves_no_trace() {
         assert!(matches!(refused, ApplyError::Diverged { .. }), "{refused}");
         assert_eq!(store.sync().unwrap(), Some(good));
         assert_is_fold(&store, &log);
+        assert_nothing_left_over(&mut store);
+    }
+}
+
+#[test]
+fn what_a_large_set_left_behind_is_not_in_the_set_that_comes_in_its_place() {
+    // A log restored to where the store is may go on differently.
+    let zone = name("a.example");
+    let owner = |n: u64| Name::parse(&format!("host-{n}"), &zone).unwrap();
+    for begun in [true, false] {
+        let mut log = Log::new();
+        let kept = log.add(&zone, 1, vec![Change::ZoneCreate, create(&zone, "kept")]);
+        if begun {
+            log.add(&zone, 3, vec![Change::GenerationOpen]);
+            log.add(&zone, 3, vec![create(&zone, "hidden and kept")]);
+        }
+        let (place, sets) = (log.position, log.sets.len());
+        let creates = (0..900).map(|n| create(&owner(n), "never seen"));
+        let open_it = (!begun).then_some(Change::GenerationOpen);
+        log.add(&zone, 3, open_it.into_iter().chain(creates).collect());
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        store.engine.writes_left.set(Some(u32::try_from(sets).unwrap().min(1) + 2));
+        assert!(!go_on(&mut store, &log));
+        drop(store);
+        let mut store = open(dir.path());
+        assert_eq!(store.durable(), Some(place));
+        let mut other = Log { position: place, sets: log.sets.into_iter().take(sets).collect() };
+        if !begun {
+            other.add(&zone, 3, vec![Change::GenerationOpen]);
+        }
+        let creates = (5_000..5_900).map(|n| create(&owner(n), "the other history"));
+        other.add(&zone, 3, creates.chain([Change::ZonePublish]).collect());
+        assert_eq!(kept, 1);
+        assert!(go_on(&mut store, &other));
+        assert_is_fold(&store, &other);
         assert_nothing_left_over(&mut store);
     }
 }

@@ -86,7 +86,11 @@ impl Log {
         let s = log.next();
         let hosts = (1..20).map(|n| create(&owner(n, &small), "one"));
         log.add(&small, s, [Change::ZoneCreate].into_iter().chain(hosts).collect());
-        log.add(&small, s, vec![edit(s + 1, &owner(1, &small), "two"), delete(s + 2, &owner(2, &small))]);
+        log.add(
+            &small,
+            s,
+            vec![edit(s + 1, &owner(1, &small), "two"), delete(s + 2, &owner(2, &small))],
+        );
         // Out of sight: a new zone of 900 records, some edited and deleted in the same set.
         let l = log.next();
         let mut changes = vec![Change::ZoneCreate];

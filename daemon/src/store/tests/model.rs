@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use edgesync_core::{change::Change, name::Name, position::{Offset, Position}};
+use edgesync_core::{
+    change::Change,
+    name::Name,
+    position::{Offset, Position},
+};
 
 use super::Log;
 use crate::store::Reader;
@@ -69,7 +73,8 @@ impl Model {
             let mut records = BTreeMap::new();
             for owner in owners {
                 let found = reader.lookup(&Name::parse_origin(&owner).unwrap(), None).unwrap();
-                for (_, r) in found.records.into_iter().filter(|(origin, _)| *origin == zone.origin) {
+                for (_, r) in found.records.into_iter().filter(|(origin, _)| *origin == zone.origin)
+                {
                     let plain = (r.owner.to_string(), r.ttl, r.version.0, r.rdata.to_vec());
                     records.insert(r.id.0, plain);
                 }

@@ -102,6 +102,24 @@ fn a_long_read_comes_to_an_end_though_the_zone_never_rests() {
 }
 
 #[test]
+fn readers_see_what_was_before_a_batch_that_failed_half_way() {
+    let log = Log::of_everything();
+    for stop in 0..30 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        store.engine.writes_left.set(Some(stop));
+        store.engine.torn.set(true);
+        let applied = log.sets.iter().try_for_each(|(set, position)| {
+            store.apply(set.clone(), *position)?;
+            store.sync()?;
+            Ok::<_, ApplyError>(())
+        });
+        assert!(matches!(applied, Err(ApplyError::Store(StoreError::Stopped))), "{applied:?}");
+        assert_is_fold(&store, &log);
+    }
+}
+
+#[test]
 fn an_export_is_zone_file_text_in_canonical_order() {
     let (mut log, zone) = (Log::new(), name("example."));
     let a = |owner: &str, last: u8| Change::RecordCreate {
@@ -118,8 +136,15 @@ fn an_export_is_zone_file_text_in_canonical_order() {
         rdata: Bytes::from_static(&[0xab, 0xcd]),
     };
     let changes = vec![
-        Change::ZoneCreate, a("z.a", 9), a("www", 20), opaque, create(&www, "text"), a("www", 3),
-        a("@", 1), a("a", 7), a("*", 5),
+        Change::ZoneCreate,
+        a("z.a", 9),
+        a("www", 20),
+        opaque,
+        create(&www, "text"),
+        a("www", 3),
+        a("@", 1),
+        a("a", 7),
+        a("*", 5),
     ];
     log.add(&zone, 1, changes);
     let dir = tempfile::tempdir().unwrap();

@@ -333,3 +333,6 @@ impl Applier {
         let _ = self.reports.send(report);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,10 @@
+//! The whole daemon in one process, against a control plane that is made of the core's sender and a
+//! list: what it serves, acks and resumes, and what it does when the stream, the control plane or
+//! the change sets are bad.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod daemon;
+mod plane;
+mod stories;
+mod trouble;
