@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 const LEAST: Duration = Duration::from_millis(5);
 /// How many times the median a spike is.
 const TIMES: u32 = 10;
+/// Durations from which on there is a median to speak of.
+const WARM_UP: u32 = 100;
 /// Seconds that the worst duration is kept for.
 const SECONDS: usize = 60;
 
@@ -15,6 +17,7 @@ const SECONDS: usize = 60;
 pub struct SpikeWatch {
     start: Instant,
     median: Duration,
+    seen: u32,
     worst: [(u64, Duration); SECONDS],
     spikes: u64,
 }
@@ -24,7 +27,7 @@ impl SpikeWatch {
     #[must_use]
     pub const fn new(now: Instant) -> Self {
         let worst = [(0, Duration::ZERO); SECONDS];
-        Self { start: now, median: Duration::ZERO, worst, spikes: 0 }
+        Self { start: now, median: Duration::ZERO, seen: 0, worst, spikes: 0 }
     }
 
     /// Takes a duration; true if it is a spike.
@@ -35,7 +38,8 @@ impl SpikeWatch {
             *worst = if *of == second { took.max(*worst) } else { took };
             *of = second;
         }
-        let spike = !self.median.is_zero() && took > LEAST && took > self.median * TIMES;
+        let spike = self.seen >= WARM_UP && took > LEAST && took > self.median * TIMES;
+        self.seen = self.seen.saturating_add(1);
         self.spikes += u64::from(spike);
         // A step of 1/64 toward each value comes to rest where as many lie above as below.
         let step = (self.median / 64).max(Duration::from_nanos(100));
@@ -72,7 +76,8 @@ mod tests {
     fn a_spike_is_far_above_the_median_and_above_five_milliseconds() {
         let now = Instant::now();
         let mut watch = SpikeWatch::new(now);
-        assert!(!watch.observe(Duration::from_secs(1), now), "nothing to compare with");
+        assert!(!watch.observe(Duration::from_micros(1), now));
+        assert!(!watch.observe(Duration::from_secs(1), now), "nothing to compare with yet");
         let mut watch = SpikeWatch::new(now);
         for micros in (900..1_100).cycle().take(5_000) {
             assert!(!watch.observe(Duration::from_micros(micros), now));

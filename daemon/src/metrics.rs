@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use edgesync_core::spike::SpikeWatch;
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
     gauge, histogram,
@@ -101,7 +102,7 @@ impl ApplyMetrics {
     }
 
     /// Tells the worst of the last minute.
-    pub fn tell(&mut self, now: Instant) {
+    pub fn tell(&self, now: Instant) {
         self.spikes.tell(now);
     }
 }
@@ -112,23 +113,11 @@ impl Default for ApplyMetrics {
     }
 }
 
-/// A latency is a spike if it is above this.
-const SPIKE_LEAST: Duration = Duration::from_millis(5);
-/// And above so many times the running median.
-const SPIKE_FACTOR: f64 = 10.0;
-/// Latencies from which on there is a median to speak of.
-const SPIKE_SAMPLES: u32 = 100;
-/// Length of the slots that the last minute is kept in.
-const SLOT: Duration = Duration::from_secs(10);
-
-/// Finds latencies that stand out, and the worst of the last minute.
+/// Latencies that stand out, and the worst of the last minute, as Prometheus gets them.
 struct Spikes {
-    median: f64,
-    samples: u32,
-    worst: [f64; 6],
-    slot_ends: Option<Instant>,
+    watch: SpikeWatch,
     count: Counter,
-    gauge: Gauge,
+    worst: Gauge,
 }
 
 impl Spikes {
@@ -139,48 +128,16 @@ impl Spikes {
         describe_counter!(COUNT, Unit::Count, help);
         let help = "Longest time from receipt to durable in the last minute.";
         describe_gauge!(WORST, Unit::Seconds, help);
-        let (count, gauge) = (counter!(COUNT), gauge!(WORST));
-        Self { median: 0.0, samples: 0, worst: [0.0; 6], slot_ends: None, count, gauge }
+        let watch = SpikeWatch::new(Instant::now());
+        Self { watch, count: counter!(COUNT), worst: gauge!(WORST) }
     }
 
-    /// The median follows by small steps, so that it costs no memory and a spike does not move it.
     fn take(&mut self, latency: Duration, now: Instant) {
-        let seconds = latency.as_secs_f64();
-        let known = self.samples >= SPIKE_SAMPLES;
-        if known && latency > SPIKE_LEAST && seconds > SPIKE_FACTOR * self.median {
-            self.count.increment(1);
-        }
-        if self.samples == 0 {
-            self.median = seconds;
-        }
-        self.samples = self.samples.saturating_add(1);
-        self.median *= if seconds > self.median { 1.02 } else { 1.0 / 1.02 };
-        self.median = self.median.max(1e-9);
-        self.turn(now);
-        if let Some(worst) = self.worst.first_mut() {
-            *worst = worst.max(seconds);
-        }
+        self.count.increment(u64::from(self.watch.observe(latency, now)));
     }
 
-    /// Begins a new slot where the time has come.
-    fn turn(&mut self, now: Instant) {
-        let mut ends = self.slot_ends.unwrap_or(now + SLOT);
-        for _ in 0..self.worst.len() {
-            if now < ends {
-                break;
-            }
-            self.worst.rotate_right(1);
-            if let Some(first) = self.worst.first_mut() {
-                *first = 0.0;
-            }
-            ends += SLOT;
-        }
-        self.slot_ends = Some(ends.max(now));
-    }
-
-    fn tell(&mut self, now: Instant) {
-        self.turn(now);
-        self.gauge.set(self.worst.iter().copied().fold(0.0, f64::max));
+    fn tell(&self, now: Instant) {
+        self.worst.set(self.watch.worst(now));
     }
 }
 
