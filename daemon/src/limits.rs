@@ -10,7 +10,8 @@ pub const BATCH_CHANGES: usize = edgesync_core::limits::BATCH_RECORDS;
 pub const BATCH_CHANGES_MAX: usize = 2 * BATCH_CHANGES;
 /// Octets of the largest batch, keys and values.
 pub const BATCH_OCTETS: usize = 1024 * 1024;
-/// Octets of a stored value: sled puts larger ones into files that are never synced.
+/// Stored values are smaller than this, in octets: sled puts larger ones into files that it never
+/// syncs (rule 6).
 pub const VALUE_OCTETS: usize = 128 * 1024;
 /// Records that a reader takes in one go, with the writer waiting.
 pub const READ_CHUNK: usize = 512;

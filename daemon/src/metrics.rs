@@ -178,6 +178,25 @@ fn counted(name: &'static str, help: &'static str) -> Counter {
     counter!(name)
 }
 
+/// A gauge for each state of the session.
+fn states() -> Vec<(LinkState, Gauge)> {
+    const NAME: &str = "edgesync_edge_session_state";
+    let help = "1 for the state that the session is in, 0 for the others.";
+    describe_gauge!(NAME, Unit::Count, help);
+    let of = |state: LinkState| (state, gauge!(NAME, "state" => state.label()));
+    LinkState::ALL.into_iter().map(of).collect()
+}
+
+/// A counter for each reason of [`RECONNECT_REASONS`].
+fn reconnects() -> Vec<(&'static str, Counter)> {
+    const NAME: &str = "edgesync_edge_reconnects_total";
+    let help = "Sessions and tries to connect that ended: without a connection, by the stream, or \
+                by what was said in the session.";
+    describe_counter!(NAME, Unit::Count, help);
+    let of = |reason| (reason, counter!(NAME, "reason" => reason));
+    RECONNECT_REASONS.into_iter().map(of).collect()
+}
+
 /// A number as a gauge takes it: exact up to 2^53.
 #[allow(clippy::cast_precision_loss)]
 const fn approximately(number: u64) -> f64 {
@@ -189,12 +208,6 @@ impl StateMetrics {
     #[must_use]
     pub fn new() -> Self {
         use Unit::{Bytes, Count, Seconds};
-        const STATE: &str = "edgesync_edge_session_state";
-        const RECONNECTS: &str = "edgesync_edge_reconnects_total";
-        describe_gauge!(STATE, Count, "1 for the state that the session is in, 0 for the others.");
-        describe_counter!(RECONNECTS, Count, "Sessions and tries to connect that ended, by where.");
-        let of_state = |state: LinkState| (state, gauge!(STATE, "state" => state.label()));
-        let of_reason = |reason| (reason, counter!(RECONNECTS, "reason" => reason));
         Self {
             head: described(
                 "edgesync_edge_head",
@@ -216,8 +229,8 @@ impl StateMetrics {
                 Seconds,
                 "Age of the oldest change that is received and not durable; 0 if there is none.",
             ),
-            states: LinkState::ALL.into_iter().map(of_state).collect(),
-            reconnects: RECONNECT_REASONS.into_iter().map(of_reason).collect(),
+            states: states(),
+            reconnects: reconnects(),
             received: counted(
                 "edgesync_edge_received_changes_total",
                 "Changes received that the store had not.",

@@ -60,7 +60,7 @@ impl Writes {
 
     fn set(&mut self, key: &[u8], value: Option<Vec<u8>>) -> Result<(), StoreError> {
         let octets = value.as_ref().map_or(0, Vec::len);
-        if octets > VALUE_OCTETS {
+        if octets >= VALUE_OCTETS {
             return Err(StoreError::TooLarge(octets));
         }
         self.octets += 1 + key.len() + octets;

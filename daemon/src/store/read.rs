@@ -53,16 +53,16 @@ impl Reader {
         self.gate.read().position
     }
 
-    /// How much the store serves.
+    /// How much the store serves. Never waits.
     #[must_use]
     pub fn totals(&self) -> Totals {
-        self.gate.read().totals
+        self.gate.totals()
     }
 
-    /// True unless the store is being put aside.
+    /// True unless the store is being put aside. Never waits.
     #[must_use]
     pub fn is_serving(&self) -> bool {
-        self.gate.read().db.is_some()
+        self.gate.is_serving()
     }
 
     /// Octets of the database file and what belongs to it.

@@ -3,7 +3,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use edgesync_core::{fold::ZoneStates, key, name::Name, position::Position};
@@ -80,19 +84,64 @@ impl View {
     }
 }
 
-/// The view and its gate.
+/// The view and its gate, and beside it what may be asked by who must not wait at the gate.
 #[derive(Debug, Default)]
-pub(super) struct Gate(RwLock<View>);
+pub(super) struct Gate {
+    view: RwLock<View>,
+    zones: AtomicU64,
+    records: AtomicU64,
+    serving: AtomicBool,
+}
 
 impl Gate {
     /// To read. Who panicked with the gate in hand has left the view as it was: the database is
     /// written first, and what follows is assignments.
     pub fn read(&self) -> RwLockReadGuard<'_, View> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.view.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// To write, when no reader reads.
-    pub fn write(&self) -> RwLockWriteGuard<'_, View> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    pub fn write(&self) -> Changing<'_> {
+        let view = self.view.write().unwrap_or_else(PoisonError::into_inner);
+        Changing { gate: self, view }
+    }
+
+    /// How much is visible; never waits.
+    pub fn totals(&self) -> Totals {
+        Totals { zones: self.zones.load(Relaxed), records: self.records.load(Relaxed) }
+    }
+
+    /// True if there is a database; never waits.
+    pub fn is_serving(&self) -> bool {
+        self.serving.load(Relaxed)
+    }
+}
+
+/// The view while it is changed.
+#[derive(Debug)]
+pub(super) struct Changing<'a> {
+    gate: &'a Gate,
+    view: RwLockWriteGuard<'a, View>,
+}
+
+impl Deref for Changing<'_> {
+    type Target = View;
+
+    fn deref(&self) -> &View {
+        &self.view
+    }
+}
+
+impl DerefMut for Changing<'_> {
+    fn deref_mut(&mut self) -> &mut View {
+        &mut self.view
+    }
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.gate.zones.store(self.view.totals.zones, Relaxed);
+        self.gate.records.store(self.view.totals.records, Relaxed);
+        self.gate.serving.store(self.view.db.is_some(), Relaxed);
     }
 }
