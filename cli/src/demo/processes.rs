@@ -174,7 +174,9 @@ pub fn programs() -> Result<PathBuf, Failure> {
     let own =
         env::current_exe().map_err(|source| Failure::File { file: "edgesync".into(), source })?;
     let folder = own.parent().map(Path::to_owned).unwrap_or_default();
-    if let Some(cargo) = env::var_os("CARGO") {
+    // `cargo run` tells where the package is now, which a moved checkout's binary would not know.
+    let package = env::var_os("CARGO_MANIFEST_DIR");
+    if let (Some(cargo), Some(package)) = (env::var_os("CARGO"), package) {
         eprintln!("building edgesync-control and edgesyncd, unless they are there");
         let mut build = Command::new(cargo);
         build.args(["build", "--quiet", "-p", "edgesync-control", "-p", "edgesync-daemon"]);
@@ -182,7 +184,7 @@ pub fn programs() -> Result<PathBuf, Failure> {
         if folder.ends_with("release") {
             build.arg("--release");
         }
-        build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        build.current_dir(package);
         let built = build.status().is_ok_and(|status| status.success());
         if !built {
             return Err(Failure::Usage("cargo could not build the daemons".to_owned()));
