@@ -1,8 +1,8 @@
 //! The pure heart of Edgesync: no I/O, no clock, no random numbers, no threads, no protobuf.
 //!
 //! What a record is and when a change to it is right ([`name`], [`rdata`], [`record`], [`stage`]);
-//! what the log and the stores hold ([`change`], [`position`], [`key`], [`digest`], [`fold`]); and
-//! both ends of a session as state machines ([`session`]). Everything outside only moves values.
+//! what the log and the stores hold ([`change`], [`position`], [`key`], [`digest`], [`fold`]); what
+//! compares and mends them ([`sample`], [`snapshot`]); and both ends of a session as state machines ([`session`]). Everything outside only moves values.
 
 pub mod change;
 pub mod change_file;
@@ -15,7 +15,9 @@ pub mod name;
 pub mod position;
 pub mod rdata;
 pub mod record;
+pub mod sample;
 pub mod session;
+pub mod snapshot;
 pub mod spike;
 pub mod stage;
 pub mod zone_file;

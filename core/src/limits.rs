@@ -42,3 +42,24 @@ pub const PROGRESS_COALESCED: Duration = Duration::from_millis(100);
 pub const HEARTBEATS_MISSED: u32 = 3;
 /// Records that an edge's store writes in one batch (rule 17 and the store's memory).
 pub const BATCH_RECORDS: usize = 256;
+/// Octets of rows in one chunk of a snapshot, before compression; a chunk ends with the row that
+/// reaches it.
+pub const CHUNK_OCTETS: usize = 512 * 1024;
+/// Octets that a chunk may have after decompression: a full one, and the largest row.
+pub const CHUNK_OCTETS_MAX: usize = CHUNK_OCTETS + 2 * RDATA_OCTETS;
+/// Time between two samples of digests that a log sends along (rule 15).
+pub const SAMPLE_PERIOD: Duration = Duration::from_secs(1);
+/// Zones of one sample that were changed; what goes beyond is found by the sweep.
+pub const SAMPLE_CHANGED_ZONES: usize = 256;
+/// Zones of one sample that the sweep has come to.
+pub const SAMPLE_SWEPT_ZONES: usize = 64;
+/// Least time between two repairs of one zone; an edge that drifts faster needs a person (rule 15).
+pub const REPAIR_INTERVAL: Duration = Duration::from_secs(600);
+/// Repairs that an edge remembers and a session has waiting.
+pub const REPAIRS_KEPT: usize = 1_024;
+/// Share of a zone or of a store, in percent, that may go within [`GUARD_WINDOW`] without an override.
+pub const GUARD_PERCENT: u64 = 30;
+/// Records that a zone or store has to have for the guard to look at it.
+pub const GUARD_RECORDS: u64 = 10;
+/// The time over which the guard counts (rule 10).
+pub const GUARD_WINDOW: Duration = Duration::from_secs(60);

@@ -5,9 +5,12 @@
 //! ```text
 //!   Sender                                Receiver
 //!     | <------------ Hello -------------- |   who, and what is durable
-//!     | ------------ Welcome ------------> |   resume, or rebuild
+//!     | ------------ Welcome ------------> |   resume, or a snapshot first
+//!     | ----- SnapshotBegin, Chunks -----> |   staged beside what is served, then put in its place
+//!     | <---------- SnapshotAck ---------- |   only for what the store has made durable
 //!     | ----- Frame / Heartbeat (prev) --> |   taken if prev is the edge's position
 //!     | <-------------- Ack -------------- |   only for what the store has made durable
+//!     | <------------- Repair ------------ |   a zone differs from a heartbeat's sample
 //! ```
 
 mod assembly;
@@ -24,6 +27,8 @@ use crate::{
     edge_id::EdgeId,
     name::Name,
     position::{HistoryHash, Offset, Position},
+    sample::Sample,
+    snapshot::{Chunk, Manifest, Staged},
 };
 
 /// Version of the protocol that this crate speaks.
@@ -79,6 +84,10 @@ pub struct Hello {
     pub position: Option<Position>,
     /// Which zones it wants.
     pub filter: Filter,
+    /// Hash of the filter that its records are the fold of (rule 13).
+    pub stored_filter: [u8; 32],
+    /// A snapshot that it has begun to take.
+    pub staged: Option<Staged>,
     /// Highest version of the protocol that it speaks.
     pub protocol: u32,
     /// Version of its software.
@@ -92,10 +101,12 @@ pub struct Hello {
 pub enum Start {
     /// From the edge's position.
     Resume,
-    /// From nothing, because the edge's history is not this log's.
-    Rebuild {
+    /// With a snapshot, which takes the place of all that the edge has, and from its position.
+    Snapshot {
         /// Why: one line.
         reason: String,
+        /// True if the edge's history is not this log's: to be alarmed (invariant 12).
+        diverged: bool,
     },
 }
 
@@ -168,7 +179,18 @@ pub enum ToEdge {
         progress: Position,
         /// Offset of the log's head.
         head: Offset,
+        /// What some zones are at `progress`.
+        sample: Option<Sample>,
     },
+    /// A snapshot begins; one of a zone, at the edge's very position.
+    SnapshotBegin {
+        /// What it has.
+        manifest: Manifest,
+        /// The first chunk that will come; those before it are at the edge.
+        next: u32,
+    },
+    /// The next chunk of the snapshot.
+    SnapshotChunk(Chunk),
     /// The last.
     Goodbye {
         /// Why.
@@ -187,15 +209,28 @@ pub enum ToControl {
     Hello(Hello),
     /// All up to an offset is durable.
     Ack(Ack),
-    /// A set cannot be applied.
-    Nack {
-        /// Offset of its first change.
-        first: Offset,
-        /// Offset of its last change.
-        last: Offset,
-        /// Why: one line.
-        reason: String,
+    /// A set, or the snapshot of an offset, is not applied.
+    Nack(Halt),
+    /// All chunks before one are durable, and not yet visible.
+    SnapshotAck(Staged),
+    /// A zone is not what a sample says that it is.
+    Repair {
+        /// Its origin.
+        zone: Name,
     },
+}
+
+/// What an edge waits for a person with; it goes on serving what it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Halt {
+    /// Offset of the set's first change.
+    pub first: Offset,
+    /// Offset of its last change.
+    pub last: Offset,
+    /// True if it could be applied, but a guard wants a person's word first; else it cannot.
+    pub held: bool,
+    /// Why: one line.
+    pub reason: String,
 }
 
 /// An edge's word that all up to an offset is durable in its store.

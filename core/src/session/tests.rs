@@ -1,6 +1,7 @@
 //! Whole conversations in memory: the two ends in a world of their own, whose stream is cut, delayed,
 //! and repeated wherever the test says.
 
+mod snapshots;
 mod world;
 
 use std::time::{Duration, Instant};
@@ -24,6 +25,10 @@ enum Step {
     Lose,
     RestartEdge,
     Pass(u64),
+    Compact,
+    Drift(usize),
+    Sample,
+    Busy(bool),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -39,6 +44,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Lose),
         1 => Just(Step::RestartEdge),
         2 => (1u64..1_500).prop_map(Step::Pass),
+        1 => Just(Step::Compact),
+        1 => any::<usize>().prop_map(Step::Drift),
+        2 => Just(Step::Sample),
+        1 => any::<bool>().prop_map(Step::Busy),
     ]
 }
 
@@ -65,14 +74,20 @@ fn run(stride: u64, steps: Vec<Step>) {
             Step::Swap if world.to_edge.len() > 1 => world.to_edge.swap(0, 1),
             Step::Swap => {}
             Step::Lose => drop(world.to_edge.pop_front()),
-            Step::RestartEdge => {
-                world.cut();
-                world.store.waiting.clear();
-                world.receiver = Receiver::new(hello(world.store.position, filter(stride)));
+            Step::RestartEdge => world.restart_edge(),
+            // Only while nobody is connected: what a session still needs is pinned.
+            Step::Compact if world.sender.is_none() => world.log.compact(),
+            Step::Compact => {}
+            Step::Drift(place) if !world.store.applied.is_empty() => {
+                world.store.applied.remove(place % world.store.applied.len());
             }
+            Step::Drift(_) => {}
+            Step::Sample => world.sample(),
+            Step::Busy(busy) => world.log.busy = busy,
             Step::Pass(millis) => world.pass(Duration::from_millis(millis)),
         }
     }
+    world.log.busy = false;
     world.settle();
 }
 
@@ -149,7 +164,7 @@ fn another_history_is_never_applied_as_a_difference() {
         world.cut();
         world.acked = Offset::ZERO;
         world.settle();
-        assert_eq!(world.store.rebuilds, 1);
+        assert_eq!(world.store.installs, 1);
     }
     let position = Position { log: LOG, ..other_log.head };
     let mut sender = Sender::new(
@@ -159,9 +174,10 @@ fn another_history_is_never_applied_as_a_difference() {
     );
     let (ours, head) = (other_log.hash_at(position.offset), other_log.head);
     let hello = hello(Some(position), Filter::All);
-    sender.handle(SenderInput::Hello { hello, ours, head }, Instant::now());
+    let floor = Offset::ZERO;
+    sender.handle(SenderInput::Hello { hello, ours, floor, head }, Instant::now());
     let Some(SenderOutput::Send(ToEdge::Welcome(welcome))) = sender.poll() else { panic!() };
-    assert!(matches!(welcome.start, Start::Rebuild { .. }));
+    assert!(matches!(welcome.start, Start::Snapshot { diverged: true, .. }));
 }
 
 #[test]
@@ -184,10 +200,10 @@ fn a_halted_edge_says_so_in_every_session_and_applies_nothing() {
     (0..4).for_each(|_| world.carry());
     world.store.waiting.clear();
     let (first, last) = (Offset(1), Offset(1));
-    world.tell(ReceiverInput::Poison { first, last, reason: "no such record".to_owned() });
-    let nacks = |world: &World| {
-        world.to_control.iter().filter(|m| matches!(m, ToControl::Nack { .. })).count()
-    };
+    let reason = "no such record".to_owned();
+    world.tell(ReceiverInput::Halted(Halt { first, last, held: false, reason }));
+    let nacks =
+        |world: &World| world.to_control.iter().filter(|m| matches!(m, ToControl::Nack(_))).count();
     assert_eq!(nacks(&world), 1);
     world.connect();
     assert_eq!(nacks(&world), 0);

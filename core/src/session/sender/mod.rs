@@ -1,13 +1,17 @@
 //! The control plane's end of a session: what may be sent, and when. It never holds more than one
 //! frame, and never lets more than the edge's window go unacknowledged (invariant 16).
 
+mod snapshot;
+
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
+use self::snapshot::Snapshots;
 use super::{
-    Ack, CommittedSet, GoodbyeReason, Hello, PROTOCOL, Start, ToControl, ToEdge, Welcome, assembly,
+    Ack, CommittedSet, GoodbyeReason, Halt, Hello, PROTOCOL, Start, ToControl, ToEdge, Welcome,
+    assembly,
 };
 use crate::{
     limits::{
@@ -15,6 +19,8 @@ use crate::{
         WINDOW_OCTETS_MAX,
     },
     position::{HistoryHash, Offset, Position},
+    sample::Sample,
+    snapshot::{Chunk, Manifest, Scope, SnapshotId, Staged},
 };
 
 /// What a sender is set to.
@@ -33,13 +39,33 @@ pub enum SenderInput {
         hello: Hello,
         /// The log's own hash there.
         ours: Option<HistoryHash>,
-        /// The head.
+        /// The position that the log begins after.
+        floor: Offset,
+        /// The position up to which changes are released.
         head: Position,
     },
     /// A later message of the edge.
     Message(ToControl),
-    /// The head has moved.
+    /// More is released.
     Head(Position),
+    /// What some zones are at a position; later than what was sampled before.
+    Sample(Position, Sample),
+    /// The snapshot that [`SenderOutput::Snapshot`] has asked for.
+    Snapshot {
+        /// What it has.
+        manifest: Manifest,
+        /// The first chunk that the edge has not.
+        next: u32,
+    },
+    /// The snapshot cannot be had now.
+    SnapshotBusy {
+        /// When to ask again.
+        retry_after: Duration,
+        /// Why: one line.
+        message: String,
+    },
+    /// The answer to [`SenderOutput::FetchChunk`].
+    Chunk(Chunk),
     /// The answer to [`SenderOutput::Fetch`]: the sets for this edge, in order, and up to where
     /// the log was read for them.
     Fetched {
@@ -67,6 +93,8 @@ pub enum SenderOutput {
     Fetch {
         /// After this offset.
         after: Offset,
+        /// Not beyond this one.
+        upto: Offset,
         /// Up to so many octets of sets.
         octets: usize,
     },
@@ -77,13 +105,25 @@ pub enum SenderOutput {
         /// The position that it is for.
         durable: Position,
     },
-    /// The edge has refused a set, and halts.
-    Nacked {
-        /// Offset of the set's first change.
-        first: Offset,
-        /// Why: one line.
-        reason: String,
+    /// Have a snapshot ready at what is released, or begin with the one that the edge has a part of;
+    /// answer with [`SenderInput::Snapshot`] or [`SenderInput::SnapshotBusy`].
+    Snapshot {
+        /// What it takes the place of.
+        scope: Scope,
+        /// What the edge has of one.
+        staged: Option<Staged>,
     },
+    /// Read a chunk of the snapshot; answer with [`SenderInput::Chunk`].
+    FetchChunk {
+        /// Which snapshot.
+        id: SnapshotId,
+        /// Which chunk.
+        index: u32,
+    },
+    /// The edge has so much of a snapshot.
+    Staged(Staged),
+    /// The edge has not applied a set, and halts.
+    Nacked(Halt),
     /// The session is over once what came before is sent.
     Close,
 }
@@ -112,6 +152,9 @@ pub struct Sender {
     greeted: bool,
     halted: bool,
     closed: bool,
+    snapshots: Snapshots,
+    /// What some zones are, and where: sent when the edge is sent there.
+    sample: Option<(Position, Sample)>,
     next_heartbeat: Option<Instant>,
     deadline: Instant,
     outputs: VecDeque<SenderOutput>,
@@ -133,6 +176,8 @@ impl Sender {
             greeted: false,
             halted: false,
             closed: false,
+            snapshots: Snapshots::default(),
+            sample: None,
             next_heartbeat: None,
             deadline: now + config.heartbeat * HEARTBEATS_MISSED,
             config,
@@ -162,7 +207,8 @@ impl Sender {
             return self.goodbye(GoodbyeReason::Timeout, Duration::ZERO, message);
         }
         if self.next_heartbeat.is_some_and(|due| now >= due) {
-            self.heartbeat(now);
+            self.heartbeat(None, now);
+            self.next_repair();
         }
     }
 
@@ -172,12 +218,26 @@ impl Sender {
             return;
         }
         match input {
-            SenderInput::Hello { hello, ours, head } => self.hello(&hello, ours, head, now),
+            SenderInput::Hello { hello, ours, floor, head } => {
+                self.hello(&hello, &History { ours, floor, head }, now);
+            }
             SenderInput::Message(message) => self.message(message, now),
             SenderInput::Head(head) => {
                 self.head = head;
-                self.fetch();
+                self.advance(now);
             }
+            // One that waits for its place is not put off by the next: under load none would come.
+            SenderInput::Sample(position, sample) => {
+                if self.sample.is_none() && position.offset >= self.read.offset {
+                    self.sample = Some((position, sample));
+                    self.advance(now);
+                }
+            }
+            SenderInput::Snapshot { manifest, next } => self.snapshot_ready(manifest, next, now),
+            SenderInput::SnapshotBusy { retry_after, message } => {
+                self.snapshot_busy(retry_after, message);
+            }
+            SenderInput::Chunk(chunk) => self.chunk_fetched(chunk, now),
             SenderInput::Fetched { sets, read_to } => self.fetched(sets, read_to, now),
             SenderInput::Fence => {
                 let message = "a newer process has this edge id".to_owned();
@@ -204,14 +264,14 @@ impl Sender {
         self.goodbye(GoodbyeReason::Refused, Duration::ZERO, message.to_owned());
     }
 
-    fn hello(&mut self, hello: &Hello, ours: Option<HistoryHash>, head: Position, now: Instant) {
+    fn hello(&mut self, hello: &Hello, history: &History, now: Instant) {
         if self.greeted {
             return self.refuse("Hello came twice");
         }
         if hello.protocol < 1 {
             return self.refuse("Hello asks for a version of the protocol below 1");
         }
-        let start = judge(hello.position, ours, head);
+        let (start, head) = (history.judge(hello), history.head);
         self.greeted = true;
         self.head = head;
         if let (Start::Resume, Some(position)) = (&start, hello.position) {
@@ -225,8 +285,12 @@ impl Sender {
         self.deadline = now + self.config.heartbeat * HEARTBEATS_MISSED;
         self.next_heartbeat = Some(now + self.config.heartbeat);
         let (heartbeat, protocol) = (self.config.heartbeat, PROTOCOL.min(hello.protocol));
+        let snapshot = matches!(start, Start::Snapshot { .. });
         self.send(ToEdge::Welcome(Welcome { start, head, heartbeat, protocol }));
-        self.fetch();
+        if snapshot {
+            self.ask_for_snapshot(Scope::Store, hello.staged);
+        }
+        self.advance(now);
     }
 
     fn message(&mut self, message: ToControl, now: Instant) {
@@ -237,15 +301,17 @@ impl Sender {
             ToControl::Ack(ack) if ack.last > self.sent => {
                 self.refuse("an ack for what was never sent");
             }
-            ToControl::Ack(ack) => self.ack(ack),
-            ToControl::Nack { first, reason, .. } => {
+            ToControl::Ack(ack) => self.ack(ack, now),
+            ToControl::Nack(halt) => {
                 self.halted = true;
-                self.outputs.push_back(SenderOutput::Nacked { first, reason });
+                self.outputs.push_back(SenderOutput::Nacked(halt));
             }
+            ToControl::SnapshotAck(staged) => self.chunks_acked(staged, now),
+            ToControl::Repair { zone } => self.repair(zone),
         }
     }
 
-    fn ack(&mut self, ack: Ack) {
+    fn ack(&mut self, ack: Ack, now: Instant) {
         if ack.last > self.acked {
             self.acked = ack.last;
             let mut durable = None;
@@ -254,18 +320,46 @@ impl Sender {
                 durable = Some(sent.position);
             }
             self.outputs.extend(durable.map(|durable| SenderOutput::Acked { ack, durable }));
-            self.fetch();
+            self.advance(now);
         }
     }
 
-    /// Asks for more, if there is more and room for it.
-    fn fetch(&mut self) {
+    /// Does what is to be done where the edge has been sent to, and asks for what is to be sent next,
+    /// if there is something and room for it.
+    fn advance(&mut self, now: Instant) {
+        if !self.greeted || self.halted || self.closed {
+            return;
+        }
+        if !self.snapshots.holds_log() {
+            let here = self.read.offset;
+            if let Some((_, sample)) = self.sample.take_if(|(position, _)| position.offset <= here)
+            {
+                self.heartbeat(Some(sample), now);
+            }
+            if self.snapshots.barrier().is_some_and(|barrier| barrier <= here) {
+                self.begin_repair(now);
+            }
+        }
         let room = self.window.saturating_sub(self.in_flight_octets);
-        let may = self.greeted && !self.halted && !self.fetching;
-        if may && self.read.offset < self.head.offset && room > 0 {
+        if self.fetching || room == 0 {
+            return;
+        }
+        if self.snapshots.holds_log() {
+            self.next_chunk();
+        } else {
+            self.fetch(room);
+        }
+    }
+
+    /// Asks for more of the log, up to the next place where something else is to be sent.
+    fn fetch(&mut self, room: usize) {
+        let sample = self.sample.as_ref().map(|(position, _)| position.offset);
+        let stops = [Some(self.head.offset), sample, self.snapshots.barrier()];
+        let upto = stops.into_iter().flatten().min().unwrap_or(self.head.offset);
+        if self.read.offset < upto {
             self.fetching = true;
             let (after, octets) = (self.read.offset, room.min(FRAME_OCTETS));
-            self.outputs.push_back(SenderOutput::Fetch { after, octets });
+            self.outputs.push_back(SenderOutput::Fetch { after, upto, octets });
         }
     }
 
@@ -297,37 +391,62 @@ impl Sender {
             let soon = now + PROGRESS_COALESCED;
             self.next_heartbeat = self.next_heartbeat.map(|due| due.min(soon));
         }
-        self.fetch();
+        self.advance(now);
     }
 
-    fn heartbeat(&mut self, now: Instant) {
+    fn heartbeat(&mut self, sample: Option<Sample>, now: Instant) {
         self.next_heartbeat = Some(now + self.config.heartbeat);
         let (prev, progress, head) = (self.sent, self.read, self.head.offset);
         if progress.offset > prev {
             self.sent = progress.offset;
             self.in_flight.push_back(InFlight { position: progress, octets: 0 });
         }
-        self.send(ToEdge::Heartbeat { prev, progress, head });
+        self.send(ToEdge::Heartbeat { prev, progress, head, sample });
     }
 }
 
-/// Whether an edge's position is in this log's history (rule 12).
-fn judge(position: Option<Position>, ours: Option<HistoryHash>, head: Position) -> Start {
-    let rebuild = |reason: String| Start::Rebuild { reason };
-    match position {
-        None => Start::Resume,
-        Some(theirs) if theirs.log != head.log => rebuild(format!(
-            "the edge has a position in log {}, this is log {}",
-            theirs.log, head.log
-        )),
-        Some(theirs) if theirs.offset > head.offset => rebuild(format!(
-            "the edge is at offset {}, beyond this log's head {}: the log was restored from a backup",
-            theirs.offset, head.offset
-        )),
-        Some(theirs) if ours != Some(theirs.hash) => rebuild(format!(
-            "the edge's history differs from this log's at offset {}: the log was restored and written anew",
-            theirs.offset
-        )),
-        Some(_) => Start::Resume,
+/// What the log says of an edge's position.
+struct History {
+    ours: Option<HistoryHash>,
+    floor: Offset,
+    head: Position,
+}
+
+impl History {
+    /// Whether the edge's position is in this log's history, and what follows it still there
+    /// (rules 12, 13).
+    fn judge(&self, hello: &Hello) -> Start {
+        let (floor, head) = (self.floor, self.head);
+        let snapshot = |diverged, reason| Start::Snapshot { reason, diverged };
+        match hello.position {
+            None if floor == Offset::ZERO => Start::Resume,
+            None => snapshot(false, "the edge is empty".to_owned()),
+            Some(theirs) if theirs.log != head.log => snapshot(
+                true,
+                format!("the edge has a position in log {}, this is log {}", theirs.log, head.log),
+            ),
+            Some(theirs) if theirs.offset > head.offset => snapshot(
+                true,
+                format!(
+                    "the edge is at offset {}, beyond this log's {}: the log was restored from a backup",
+                    theirs.offset, head.offset
+                ),
+            ),
+            Some(theirs) if theirs.offset < floor => snapshot(
+                false,
+                format!("what follows offset {} was compacted away, up to {floor}", theirs.offset),
+            ),
+            Some(theirs) if self.ours != Some(theirs.hash) => snapshot(
+                true,
+                format!(
+                    "the edge's history differs from this log's at offset {}: the log was restored and written anew",
+                    theirs.offset
+                ),
+            ),
+            Some(_) if hello.stored_filter != hello.filter.hash() => {
+                snapshot(false, "the zones that the edge is for have changed".to_owned())
+            }
+            Some(_) => Start::Resume,
+        }
     }
 }

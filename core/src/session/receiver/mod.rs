@@ -1,22 +1,32 @@
 //! The edge's end of a session. Lives as long as the process: what was received and what is durable
-//! outlast the streams. An ack can only be made from [`ReceiverInput::Durable`].
+//! outlast the streams. An ack can only be made from [`ReceiverInput::Durable`] and
+//! [`ReceiverInput::Installed`], the store's own words.
+
+mod snapshot;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
+use self::snapshot::Incoming;
 use super::{
-    Ack, CommittedSet, Filter, GoodbyeReason, Hello, Start, ToControl, ToEdge, Welcome,
+    Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, Start, ToControl, ToEdge, Welcome,
     assembly::Assembly,
 };
 use crate::{
     limits::{FENCED_WAIT, HEARTBEATS_MISSED},
-    position::{LogId, Offset, Position},
+    name::Name,
+    position::{Offset, Position},
+    sample::Sample,
+    snapshot::{Chunk, Manifest, SnapshotId, Staged},
 };
 
 /// How long a control plane may take to answer Hello.
 const WELCOME_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a store may take to end what it has begun with another log's changes.
+const RESTART_WAIT: Duration = Duration::from_secs(1);
 
 /// What happens to a receiver.
 #[derive(Debug)]
@@ -32,17 +42,31 @@ pub enum ReceiverInput {
         /// From receipt to durable.
         apply: Duration,
     },
-    /// The store cannot apply a set: halt before it (rule 23).
-    Poison {
-        /// Offset of the set's first change.
-        first: Offset,
-        /// Offset of its last change.
-        last: Offset,
+    /// The store does not apply a set or a snapshot: halt before it (rule 23).
+    Halted(Halt),
+    /// A person has said that the edge is to go on: what it had halted before is tried again.
+    Resumed,
+    /// Chunks of a snapshot are durable, and not yet visible.
+    Staged(Staged),
+    /// A snapshot is in place, and durable.
+    Installed(Position),
+    /// A snapshot is not what it said, and was thrown away.
+    Rejected {
         /// Why: one line.
         reason: String,
     },
-    /// The store that [`ReceiverOutput::Rebuild`] asked for is there, and empty.
-    Rebuilt,
+    /// A zone is not what it should be.
+    Drifted {
+        /// Its origin.
+        zone: Name,
+    },
+    /// The store was closed and opened again: what it had not made durable is lost to it.
+    Reopened {
+        /// What is durable in it.
+        position: Option<Position>,
+        /// What it has of a snapshot.
+        staged: Option<Staged>,
+    },
     /// The stream is gone, by whatever cause.
     Disconnected,
 }
@@ -56,12 +80,27 @@ pub enum ReceiverOutput {
     Apply(CommittedSet),
     /// Make a position durable that has no set for this edge, after all sets before it.
     Progress(Position),
-    /// After all that was to be applied before it: put the store aside, open an empty one, and
-    /// answer with [`ReceiverInput::Rebuilt`]. What is to be applied next is for the new one.
-    Rebuild {
-        /// Why: one line, to be alarmed.
-        reason: String,
+    /// After all that was to be applied before it: compare these zones with the store.
+    Compare {
+        /// Where the sample stands.
+        position: Position,
+        /// The zones.
+        sample: Sample,
     },
+    /// After all that was to be applied before it: make ready for a snapshot's chunks, from one on.
+    Stage {
+        /// What the snapshot has.
+        manifest: Manifest,
+        /// The first chunk that will come.
+        next: u32,
+    },
+    /// Stage the next chunk.
+    StageChunk(Chunk),
+    /// All chunks were handed out: put the snapshot in place, if it is what it says.
+    Install(SnapshotId),
+    /// What was handed out and is not durable is void: nothing of it may be applied any more. What
+    /// is handed out from here on begins at what is durable.
+    Restart,
     /// Close the stream and connect again, not before a time has gone by.
     Reconnect {
         /// The least wait before the next try; backoff comes on top.
@@ -69,14 +108,6 @@ pub enum ReceiverOutput {
         /// Why: one line.
         reason: String,
     },
-}
-
-/// A set that the store could not apply.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Halt {
-    first: Offset,
-    last: Offset,
-    reason: String,
 }
 
 /// Where the present stream stands.
@@ -100,6 +131,16 @@ pub struct Receiver {
     /// What was handed out to be applied; none before the first Welcome of an empty store.
     received: Option<Position>,
     durable: Option<Position>,
+    /// What is durable of a snapshot.
+    staged: Option<Staged>,
+    /// The snapshot that this stream brings.
+    incoming: Option<Incoming>,
+    /// The snapshot that the store was told to put in place, and has not yet.
+    handed_out: Option<SnapshotId>,
+    /// A snapshot is to take the place of all there is: what is there is not acked any more.
+    replacing: bool,
+    /// When the repair of a zone was asked for.
+    repairs: HashMap<Name, Instant>,
     /// The last position that this stream has brought, and the last that was acked on it. What an
     /// earlier stream brought is not acked before this one has brought it again.
     seen: Offset,
@@ -107,8 +148,6 @@ pub struct Receiver {
     assembly: Assembly,
     head: Offset,
     duplicates: u64,
-    /// A store is being put aside: what is still said of it does not count.
-    rebuilding: bool,
     halted: Option<Halt>,
     heartbeat: Duration,
     deadline: Option<Instant>,
@@ -123,13 +162,17 @@ impl Receiver {
             phase: Phase::Down,
             received: identity.position,
             durable: identity.position,
+            staged: identity.staged,
+            incoming: None,
+            handed_out: None,
+            replacing: false,
+            repairs: HashMap::new(),
             identity,
             seen: Offset::ZERO,
             acked: Offset::ZERO,
             assembly: Assembly::default(),
             head: Offset::ZERO,
             duplicates: 0,
-            rebuilding: false,
             halted: None,
             heartbeat: WELCOME_WAIT,
             deadline: None,
@@ -161,11 +204,20 @@ impl Receiver {
         self.phase == Phase::Live
     }
 
-    /// Why the edge has halted, if it has: one line.
+    fn is_greeting(&self) -> bool {
+        self.phase == Phase::Greeting
+    }
+
+    /// What the edge has halted before, if it has.
     #[must_use]
-    pub fn halted(&self) -> Option<String> {
-        let halt = self.halted.as_ref()?;
-        Some(format!("offsets {} to {}: {}", halt.first, halt.last, halt.reason))
+    pub const fn halted(&self) -> Option<&Halt> {
+        self.halted.as_ref()
+    }
+
+    /// True while a snapshot is on its way into the place of all there is.
+    #[must_use]
+    pub const fn is_replacing(&self) -> bool {
+        self.replacing
     }
 
     /// The next thing to be done.
@@ -191,20 +243,31 @@ impl Receiver {
         match input {
             ReceiverInput::Connected => self.greet(now),
             ReceiverInput::Message(message) => self.take(message, now),
-            ReceiverInput::Durable { .. } | ReceiverInput::Poison { .. } if self.rebuilding => {}
             ReceiverInput::Durable { position, apply } => {
                 self.durable = Some(position);
                 self.ack(apply);
             }
-            ReceiverInput::Poison { first, last, reason } => {
-                self.halted = Some(Halt { first, last, reason });
+            ReceiverInput::Halted(halt) => {
+                self.halted = Some(halt);
                 self.nack();
             }
-            ReceiverInput::Rebuilt => self.rebuilding = false,
+            ReceiverInput::Resumed => {
+                self.halted = None;
+                self.restart(Duration::ZERO, "resumed by hand");
+            }
+            ReceiverInput::Staged(staged) => self.chunks_durable(staged),
+            ReceiverInput::Installed(position) => self.installed(position),
+            ReceiverInput::Rejected { reason } => self.rejected(&reason),
+            ReceiverInput::Drifted { zone } => self.drifted(zone, now),
+            ReceiverInput::Reopened { position, staged } => {
+                (self.durable, self.staged) = (position, staged);
+                self.restart(Duration::ZERO, "the store was opened again");
+            }
             ReceiverInput::Disconnected => {
                 self.phase = Phase::Down;
                 self.deadline = None;
                 self.assembly = Assembly::default();
+                (self.incoming, self.replacing) = (None, false);
             }
         }
     }
@@ -223,12 +286,21 @@ impl Receiver {
         }
     }
 
+    /// Begins again from what is durable.
+    fn restart(&mut self, after: Duration, reason: &str) {
+        self.received = self.durable;
+        (self.incoming, self.handed_out) = (None, None);
+        self.outputs.push_back(ReceiverOutput::Restart);
+        self.reconnect(after, reason.to_owned());
+    }
+
     fn greet(&mut self, now: Instant) {
         self.phase = Phase::Greeting;
         self.deadline = Some(now + WELCOME_WAIT);
         self.seen = self.durable.map_or(Offset::ZERO, |durable| durable.offset);
         self.acked = self.seen;
-        self.send(ToControl::Hello(Hello { position: self.durable, ..self.identity.clone() }));
+        let (position, staged) = (self.durable, self.staged);
+        self.send(ToControl::Hello(Hello { position, staged, ..self.identity.clone() }));
     }
 
     fn take(&mut self, message: ToEdge, now: Instant) {
@@ -251,10 +323,19 @@ impl Receiver {
                 }
                 self.ack(Duration::ZERO);
             }
-            (Phase::Live, ToEdge::Heartbeat { prev, progress, head }) => {
+            (Phase::Live, ToEdge::SnapshotBegin { manifest, next }) => {
+                self.alive(now);
+                self.begin_snapshot(manifest, next);
+            }
+            (Phase::Live, ToEdge::SnapshotChunk(chunk)) => {
+                self.alive(now);
+                self.take_chunk(chunk);
+            }
+            (Phase::Live, ToEdge::Heartbeat { prev, progress, head, sample }) => {
                 self.alive(now);
                 self.head = head;
                 self.progress(prev, progress);
+                self.compare(progress, sample);
                 self.ack(Duration::ZERO);
                 let (first, last) = (self.acked.next(), self.acked);
                 self.send(ToControl::Ack(Ack { first, last, apply: Duration::ZERO }));
@@ -276,27 +357,20 @@ impl Receiver {
         self.heartbeat = welcome.heartbeat;
         self.alive(now);
         self.phase = Phase::Live;
-        let ours = self.received.map_or(welcome.head.log, |received| received.log);
         match welcome.start {
-            Start::Rebuild { reason } => self.rebuild(welcome.head.log, reason),
-            Start::Resume if ours == welcome.head.log => {
-                self.received.get_or_insert(Position::genesis(welcome.head.log));
-                self.nack();
+            Start::Snapshot { .. } => self.await_snapshot(),
+            Start::Resume => {
+                let genesis = Position::genesis(welcome.head.log);
+                let ours = self.received.get_or_insert(genesis).log;
+                if ours == welcome.head.log {
+                    self.nack();
+                } else if self.durable.is_some() {
+                    self.broken("it resumes another log");
+                } else {
+                    self.restart(RESTART_WAIT, "what is being stored is of another log");
+                }
             }
-            Start::Resume if self.durable.is_none() => {
-                let reason = format!("nothing of log {ours} is durable, and this is another one");
-                self.rebuild(welcome.head.log, reason);
-            }
-            Start::Resume => self.broken("it resumes another log"),
         }
-    }
-
-    /// Begins anew. What the old store still does is ignored until the new one is there.
-    fn rebuild(&mut self, log: LogId, reason: String) {
-        (self.seen, self.acked) = (Offset::ZERO, Offset::ZERO);
-        (self.received, self.durable, self.halted) = (Some(Position::genesis(log)), None, None);
-        self.rebuilding = true;
-        self.outputs.push_back(ReceiverOutput::Rebuild { reason });
     }
 
     /// Takes a whole set: the next one, or one that is there already (invariant 7).
@@ -340,8 +414,18 @@ impl Receiver {
         }
     }
 
+    /// Hands a sample on, if the store will stand where it was taken.
+    fn compare(&mut self, position: Position, sample: Option<Sample>) {
+        let here = self.received == Some(position) && self.halted.is_none() && !self.replacing;
+        let sample = sample.filter(|_| here && self.phase == Phase::Live);
+        self.outputs.extend(sample.map(|sample| ReceiverOutput::Compare { position, sample }));
+    }
+
     /// Acks what is durable by the store's own word, and nothing else (invariant 6).
     fn ack(&mut self, apply: Duration) {
+        if self.replacing {
+            return;
+        }
         let durable = self.durable.map_or(Offset::ZERO, |durable| durable.offset);
         let last = durable.min(self.seen);
         if last > self.acked && self.phase == Phase::Live {
@@ -352,8 +436,8 @@ impl Receiver {
 
     /// Says that the store has halted, if it has.
     fn nack(&mut self) {
-        if let Some(Halt { first, last, reason }) = self.halted.clone() {
-            self.send(ToControl::Nack { first, last, reason });
+        if let Some(halt) = self.halted.clone() {
+            self.send(ToControl::Nack(halt));
         }
     }
 }

@@ -1,0 +1,126 @@
+//! The edge's end of a session, where it takes snapshots. The store stages them beside what it
+//! serves; until it says that one is installed, nothing of it is acked (invariants 6, 11).
+
+use std::time::{Duration, Instant};
+
+use super::{Receiver, ReceiverOutput};
+use crate::{
+    limits::{REPAIR_INTERVAL, REPAIRS_KEPT},
+    name::Name,
+    position::{Offset, Position},
+    session::ToControl,
+    snapshot::{Chunk, Manifest, Scope, Staged},
+};
+
+/// A snapshot that is coming.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    manifest: Manifest,
+    /// The chunk that has to come next.
+    next: u32,
+}
+
+impl Receiver {
+    /// The edge begins with a snapshot: what it has is not acked any more, and a set that it has
+    /// halted before is in the snapshot.
+    pub(super) fn await_snapshot(&mut self) {
+        (self.seen, self.acked) = (Offset::ZERO, Offset::ZERO);
+        (self.replacing, self.halted) = (true, None);
+    }
+
+    pub(super) fn begin_snapshot(&mut self, manifest: Manifest, next: u32) {
+        let ours = self.staged.filter(|staged| staged.id == manifest.id);
+        let fits = match manifest.scope {
+            Scope::Store => self.replacing,
+            // A repair is a barrier: it stands where the edge stands (rule 16).
+            Scope::Zone(_) => !self.replacing && self.received == Some(manifest.position),
+        };
+        if !fits || next > manifest.chunks || next > ours.map_or(0, |staged| staged.next) {
+            return self.broken("a snapshot begins where none can");
+        }
+        if self.handed_out == Some(manifest.id) {
+            // An earlier stream has brought all of it, and the store is about to put it in place.
+            self.incoming = Some(Incoming { manifest, next });
+            return self.install_if_whole();
+        }
+        // With this the store throws away what it has of another one.
+        let id = manifest.id;
+        self.staged = Some(ours.unwrap_or(Staged { id, next: 0 }));
+        self.outputs.push_back(ReceiverOutput::Stage { manifest: manifest.clone(), next });
+        self.incoming = Some(Incoming { manifest, next });
+        self.install_if_whole();
+    }
+
+    pub(super) fn take_chunk(&mut self, chunk: Chunk) {
+        let Some(incoming) = &mut self.incoming else {
+            return self.broken("a snapshot's chunk came without its snapshot");
+        };
+        if chunk.snapshot != incoming.manifest.id || chunk.index != incoming.next {
+            return self.broken("a snapshot's chunk is out of place");
+        }
+        incoming.next += 1;
+        if self.handed_out != Some(chunk.snapshot) {
+            self.outputs.push_back(ReceiverOutput::StageChunk(chunk));
+        }
+        self.install_if_whole();
+    }
+
+    fn install_if_whole(&mut self) {
+        let Some(incoming) = self.incoming.take_if(|i| i.next >= i.manifest.chunks) else { return };
+        let Manifest { id, position, scope, .. } = incoming.manifest;
+        let is_new = self.handed_out.replace(id) != Some(id);
+        if scope == Scope::Store {
+            self.seen = position.offset;
+            self.head = self.head.max(position.offset);
+            if is_new {
+                self.received = Some(position);
+            }
+        }
+        if is_new {
+            self.outputs.push_back(ReceiverOutput::Install(id));
+        }
+    }
+
+    /// The store has made chunks durable; of a snapshot that another one has taken the place of since,
+    /// nothing is said.
+    pub(super) fn chunks_durable(&mut self, staged: Staged) {
+        if self.staged.is_some_and(|known| known.id == staged.id) {
+            self.staged = Some(staged);
+            if self.is_live() {
+                self.send(ToControl::SnapshotAck(staged));
+            }
+        }
+    }
+
+    /// The store has put a snapshot in the place of what it had.
+    pub(super) fn installed(&mut self, position: Position) {
+        (self.staged, self.handed_out, self.durable) = (None, None, Some(position));
+        let resumed = self.halted.take().is_some();
+        let replaced = std::mem::take(&mut self.replacing);
+        if resumed {
+            self.restart(Duration::ZERO, "a snapshot was put in place by hand");
+        } else if self.is_greeting() || (replaced && self.seen < position.offset) {
+            // It is of an earlier stream, and this one was told of what was there before.
+            self.reconnect(Duration::ZERO, "a snapshot was put in place".to_owned());
+        }
+        self.ack(Duration::ZERO);
+    }
+
+    /// The store has refused a snapshot: what it had before stays, and another one is fetched.
+    pub(super) fn rejected(&mut self, reason: &str) {
+        self.staged = None;
+        self.restart(Duration::from_secs(1), &format!("a snapshot was not taken: {reason}"));
+    }
+
+    /// Asks for a zone that has drifted, but not again and again (rule 15).
+    pub(super) fn drifted(&mut self, zone: Name, now: Instant) {
+        self.repairs.retain(|_, asked| now.saturating_duration_since(*asked) < REPAIR_INTERVAL);
+        if self.repairs.contains_key(&zone) || self.repairs.len() >= REPAIRS_KEPT {
+            return;
+        }
+        if self.is_live() && !self.replacing {
+            self.repairs.insert(zone.clone(), now);
+            self.send(ToControl::Repair { zone });
+        }
+    }
+}

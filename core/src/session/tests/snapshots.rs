@@ -1,0 +1,166 @@
+//! Snapshots and repairs in whole conversations.
+
+use super::*;
+use crate::snapshot::Scope;
+
+/// An edge that has the first sets of a log that is then compacted away beyond them.
+fn left_behind() -> World {
+    let mut world = World::new(1);
+    (0..3).for_each(|_| world.log.append(2, 10));
+    world.settle();
+    world.cut();
+    (0..20).for_each(|_| world.log.append(2, 10));
+    world.log.floor = Offset(20);
+    world
+}
+
+#[test]
+fn an_edge_at_the_floor_resumes_and_one_before_it_gets_a_snapshot() {
+    for (floor, installs) in [(5, 0), (6, 0), (7, 1), (46, 1)] {
+        let mut world = left_behind();
+        world.log.floor = Offset(floor);
+        world.settle();
+        assert_eq!(world.store.installs, installs, "floor {floor}, the edge was at 6");
+    }
+}
+
+#[test]
+fn a_cut_after_every_message_of_a_snapshot_goes_on_where_it_stopped() {
+    for messages in 0..40 {
+        let mut world = left_behind();
+        world.connect();
+        for _ in 0..messages {
+            world.carry();
+            world.write_store(1);
+        }
+        if messages % 2 == 0 {
+            world.restart_edge();
+        }
+        world.cut();
+        let staged = world.store.staged();
+        world.connect();
+        for _ in 0..200 {
+            if let Some(ToEdge::SnapshotBegin { next, .. }) = world.to_edge.front() {
+                assert!(staged.is_none_or(|staged| *next >= staged.next), "sent again");
+            }
+            world.carry();
+            world.write_store(1);
+        }
+        world.settle();
+        assert!(world.store.installs >= 1);
+    }
+}
+
+#[test]
+fn nothing_is_acked_between_a_snapshots_beginning_and_its_end() {
+    let mut world = left_behind();
+    world.acked = Offset::ZERO;
+    world.connect();
+    (0..30).for_each(|_| world.carry());
+    assert!(world.receiver.is_replacing());
+    world.tell(ReceiverInput::Durable {
+        position: world.store.position.unwrap(),
+        apply: Duration::ZERO,
+    });
+    (0..30).for_each(|_| world.carry());
+    assert_eq!(world.acked, Offset::ZERO, "what the old store has does not count");
+    world.settle();
+}
+
+#[test]
+fn a_held_snapshot_waits_for_a_person_and_goes_on_without_a_second_download() {
+    let mut world = left_behind();
+    world.store.holds = true;
+    world.connect();
+    for _ in 0..60 {
+        world.carry();
+        world.write_store(1);
+    }
+    assert!(world.receiver.halted().is_some_and(|halt| halt.held));
+    assert_eq!(world.store.applied.len(), 3, "what was there is served");
+    world.cut();
+    world.connect();
+    for _ in 0..60 {
+        world.carry();
+        world.write_store(1);
+    }
+    assert_eq!(world.log.snapshots.len(), 1, "the snapshot at the edge is still the one");
+    world.store.holds = false;
+    let id = world.store.staged().unwrap().id;
+    let told = world.store.install(id, &world.log).unwrap();
+    world.tell(told);
+    world.settle();
+}
+
+#[test]
+fn a_drifted_zone_is_mended_in_line_with_the_stream() {
+    let mut world = World::new(1);
+    (0..5).for_each(|_| world.log.append(1, 10));
+    world.settle();
+    world.store.applied.remove(2);
+    world.connect();
+    for round in 0..40 {
+        world.log.append(1, 10);
+        let head = world.log.head;
+        world.input(SenderInput::Head(head));
+        if round % 5 == 0 {
+            world.sample();
+        }
+        world.carry();
+        world.write_store(2);
+    }
+    world.settle();
+    assert_eq!((world.store.installs, world.log.snapshots.len()), (1, 1));
+    assert!(world.log.snapshots.values().all(|(m, _)| m.scope == Scope::Zone(Name::root())));
+}
+
+#[test]
+fn a_zone_that_drifts_again_at_once_is_not_fetched_again_and_again() {
+    let mut world = World::new(1);
+    (0..5).for_each(|_| world.log.append(1, 10));
+    world.settle();
+    for _ in 0..5 {
+        world.store.applied.pop();
+        world.connect();
+        for _ in 0..40 {
+            world.sample();
+            world.carry();
+            world.write_store(2);
+        }
+    }
+    assert_eq!(world.store.installs, 1);
+    assert!(world.store.drifts > 1);
+}
+
+#[test]
+fn samples_under_load_reach_an_edge_that_is_never_at_the_head() {
+    let mut world = World::new(1);
+    world.connect();
+    let mut compared = 0;
+    for _ in 0..200 {
+        (0..3).for_each(|_| world.log.append(1, 3_000));
+        world.sample();
+        let head = world.log.head;
+        world.input(SenderInput::Head(head));
+        world.carry();
+        compared += world
+            .store
+            .waiting
+            .iter()
+            .filter(|w| matches!(w, ReceiverOutput::Compare { .. }))
+            .count();
+        world.write_store(1);
+    }
+    assert!(compared > 0);
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_had_is_asked_for_again_later() {
+    let mut world = left_behind();
+    world.log.busy = true;
+    world.connect();
+    (0..10).for_each(|_| world.carry());
+    assert!(world.reconnects[0].contains("too many snapshots"), "{:?}", world.reconnects);
+    world.log.busy = false;
+    world.settle();
+}
