@@ -4,12 +4,13 @@ use std::{env, fs, path::PathBuf};
 
 use prost::Message;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "edgesync/v1/change_set.proto",
     "edgesync/v1/edge.proto",
     "edgesync/v1/fleet.proto",
     "edgesync/v1/position.proto",
     "edgesync/v1/record.proto",
+    "edgesync/v1/snapshot.proto",
     "edgesync/v1/sync.proto",
     "edgesync/v1/zone.proto",
 ];

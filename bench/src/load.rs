@@ -53,7 +53,13 @@ impl Load {
                 changes.push(address(&origin, host, number)?);
             }
             let generation = Generation(first.0);
-            load.push(&ChangeSet { zone: origin, generation, first, changes });
+            load.push(&ChangeSet {
+                zone: origin,
+                generation,
+                first,
+                changes,
+                override_guard: false,
+            });
         }
         Ok(load)
     }
@@ -77,6 +83,7 @@ impl Load {
             generation: Generation(generation),
             first,
             changes: vec![edit],
+            override_guard: false,
         })
     }
 }

@@ -70,6 +70,8 @@ pub struct ChangeSet {
     pub first: Offset,
     /// The changes; never none.
     pub changes: Vec<Change>,
+    /// A person has said that the set may do more than the guards let pass (rule 10).
+    pub override_guard: bool,
 }
 
 impl ChangeSet {

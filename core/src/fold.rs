@@ -248,7 +248,7 @@ mod tests {
 
     fn set(first: u64, generation: u64, changes: Vec<Change>) -> ChangeSet {
         let generation = Generation(generation);
-        ChangeSet { zone: zone(), generation, first: Offset(first), changes }
+        ChangeSet { zone: zone(), generation, first: Offset(first), changes, override_guard: false }
     }
 
     fn create(octet: u8) -> Change {

@@ -9,6 +9,7 @@ pub mod change_file;
 pub mod digest;
 pub mod edge_id;
 pub mod fold;
+pub mod guard;
 pub mod key;
 pub mod limits;
 pub mod name;

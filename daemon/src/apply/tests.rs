@@ -34,7 +34,13 @@ impl Log {
 
     fn next(&mut self, changes: Vec<Change>) -> Work {
         let first = self.0.offset.next();
-        let set = ChangeSet { zone: zone(), generation: Generation(1), first, changes };
+        let set = ChangeSet {
+            zone: zone(),
+            generation: Generation(1),
+            first,
+            changes,
+            override_guard: false,
+        };
         self.0 = self.0.after(set.last(), &[]);
         Work::Set(Arrived { set: Ok(set), first, position: self.0, received: Instant::now() })
     }

@@ -103,7 +103,8 @@ impl Plane {
     pub fn commit(&self, zone: &Name, generation: Option<u64>, changes: Vec<Change>) -> u64 {
         let first = self.head().offset.next();
         let generation = Generation(generation.unwrap_or(first.0));
-        let set = ChangeSet { zone: zone.clone(), generation, first, changes };
+        let set =
+            ChangeSet { zone: zone.clone(), generation, first, changes, override_guard: false };
         self.commit_bytes(first, set.last(), encode_set(&set));
         first.0
     }

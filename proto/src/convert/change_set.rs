@@ -22,6 +22,7 @@ pub fn encode_set(set: &ChangeSet) -> Bytes {
         generation: set.generation.0,
         first: set.first.0,
         changes: changes.collect(),
+        override_guard: set.override_guard,
     };
     wire.encode_to_vec().into()
 }
@@ -44,6 +45,7 @@ pub fn decode_set(body: Bytes) -> Result<ChangeSet, ConvertError> {
         generation: Generation(wire.generation),
         first: Offset(wire.first),
         changes: changes.collect::<Result<_, _>>()?,
+        override_guard: wire.override_guard,
     })
 }
 
@@ -120,6 +122,7 @@ mod tests {
             zone: Name::parse_origin("example.com").unwrap(),
             generation: Generation(7),
             first: Offset(7),
+            override_guard: true,
             changes: vec![
                 Change::ZoneCreate,
                 Change::RecordCreate { owner: owner.clone(), rtype, ttl: 60, rdata: rdata.clone() },

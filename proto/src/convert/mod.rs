@@ -4,6 +4,7 @@
 mod change_set;
 mod record;
 mod session;
+mod snapshot;
 
 use bytes::Bytes;
 pub use change_set::{decode_set, encode_set};

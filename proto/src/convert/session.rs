@@ -8,12 +8,12 @@ use edgesync_core::{
     name::Name,
     position::{HistoryHash, Offset},
     session::{
-        Ack, CommittedSet, Filter, GoodbyeReason, Hello, InstanceId, SetPart, Start, ToControl,
-        ToEdge, Welcome,
+        Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, InstanceId, SetPart, Start,
+        ToControl, ToEdge, Welcome,
     },
 };
 
-use super::{ConvertError, octets};
+use super::{ConvertError, octets, snapshot};
 use crate::v1::{self, sync_request::Message as Request, sync_response::Message as Response};
 
 fn to_duration(duration: Duration) -> Option<prost_types::Duration> {
@@ -37,8 +37,12 @@ impl From<ToControl> for v1::SyncRequest {
                 last: ack.last.0,
                 apply_us: u64::try_from(ack.apply.as_micros()).unwrap_or(u64::MAX),
             }),
-            ToControl::Nack { first, last, reason } => {
-                Request::Nack(v1::Nack { first: first.0, last: last.0, reason })
+            ToControl::Nack(Halt { first, last, held, reason }) => {
+                Request::Nack(v1::Nack { first: first.0, last: last.0, reason, held })
+            }
+            ToControl::SnapshotAck(staged) => Request::SnapshotAck(staged.into()),
+            ToControl::Repair { zone } => {
+                Request::RepairZone(v1::RepairZone { zone: zone.wire().clone() })
             }
         };
         Self { message: Some(message) }
@@ -56,10 +60,12 @@ impl TryFrom<v1::SyncRequest> for ToControl {
                 last: Offset(ack.last),
                 apply: Duration::from_micros(ack.apply_us),
             }),
-            Request::Nack(v1::Nack { first, last, reason }) => {
+            Request::SnapshotAck(staged) => Self::SnapshotAck(staged.try_into()?),
+            Request::RepairZone(repair) => Self::Repair { zone: Name::from_wire(repair.zone)? },
+            Request::Nack(v1::Nack { first, last, reason, held }) => {
                 let reason = reason.chars().take(500).map(|c| if c.is_control() { ' ' } else { c });
                 let reason = reason.collect();
-                Self::Nack { first: Offset(first), last: Offset(last), reason }
+                Self::Nack(Halt { first: Offset(first), last: Offset(last), held, reason })
             }
         })
     }
@@ -80,6 +86,8 @@ impl From<Hello> for v1::Hello {
             protocol: hello.protocol,
             version: hello.version,
             window_bytes: hello.window,
+            stored_filter_hash: Bytes::copy_from_slice(&hello.stored_filter),
+            staged: hello.staged.map(Into::into),
         }
     }
 }
@@ -111,6 +119,8 @@ impl TryFrom<v1::Hello> for Hello {
             protocol: hello.protocol,
             version: hello.version.chars().take(64).filter(|c| !c.is_control()).collect(),
             window: hello.window_bytes,
+            stored_filter: octets("stored_filter_hash", &hello.stored_filter_hash)?,
+            staged: hello.staged.map(TryInto::try_into).transpose()?,
         })
     }
 }
@@ -122,11 +132,18 @@ impl From<ToEdge> for v1::SyncResponse {
             ToEdge::Frame(parts) => {
                 Response::Frame(v1::Frame { sets: parts.into_iter().map(Into::into).collect() })
             }
-            ToEdge::Heartbeat { prev, progress, head } => Response::Heartbeat(v1::Heartbeat {
-                prev: prev.0,
-                progress: Some(progress.into()),
-                head: head.0,
-            }),
+            ToEdge::Heartbeat { prev, progress, head, sample } => {
+                Response::Heartbeat(v1::Heartbeat {
+                    prev: prev.0,
+                    progress: Some(progress.into()),
+                    head: head.0,
+                    sample: sample.map(Into::into),
+                })
+            }
+            ToEdge::SnapshotBegin { manifest, next } => {
+                Response::SnapshotBegin(snapshot::to_begin(manifest, next))
+            }
+            ToEdge::SnapshotChunk(chunk) => Response::SnapshotChunk(chunk.into()),
             ToEdge::Goodbye { reason, retry_after, message } => Response::Goodbye(v1::Goodbye {
                 reason: v1::GoodbyeReason::from(reason).into(),
                 retry_after: to_duration(retry_after),
@@ -153,7 +170,13 @@ impl TryFrom<v1::SyncResponse> for ToEdge {
                     .ok_or(ConvertError::Missing("progress"))?
                     .try_into()?,
                 head: Offset(heartbeat.head),
+                sample: heartbeat.sample.map(TryInto::try_into).transpose()?,
             },
+            Response::SnapshotBegin(begin) => {
+                let (manifest, next) = snapshot::from_begin(begin)?;
+                Self::SnapshotBegin { manifest, next }
+            }
+            Response::SnapshotChunk(chunk) => Self::SnapshotChunk(chunk.try_into()?),
             Response::Goodbye(goodbye) => Self::Goodbye {
                 reason: goodbye.reason().into(),
                 retry_after: from_duration("retry_after", goodbye.retry_after)?,
@@ -165,9 +188,9 @@ impl TryFrom<v1::SyncResponse> for ToEdge {
 
 impl From<Welcome> for v1::Welcome {
     fn from(welcome: Welcome) -> Self {
-        let (start, reason) = match welcome.start {
-            Start::Resume => (v1::SessionStart::Resume, String::new()),
-            Start::Rebuild { reason } => (v1::SessionStart::Rebuild, reason),
+        let (start, reason, diverged) = match welcome.start {
+            Start::Resume => (v1::SessionStart::Resume, String::new(), false),
+            Start::Snapshot { reason, diverged } => (v1::SessionStart::Snapshot, reason, diverged),
         };
         Self {
             start: start.into(),
@@ -175,6 +198,7 @@ impl From<Welcome> for v1::Welcome {
             heartbeat: to_duration(welcome.heartbeat),
             protocol: welcome.protocol,
             reason,
+            diverged,
         }
     }
 }
@@ -185,7 +209,9 @@ impl TryFrom<v1::Welcome> for Welcome {
     fn try_from(welcome: v1::Welcome) -> Result<Self, ConvertError> {
         let start = match welcome.start() {
             v1::SessionStart::Resume => Start::Resume,
-            v1::SessionStart::Rebuild => Start::Rebuild { reason: welcome.reason },
+            v1::SessionStart::Snapshot => {
+                Start::Snapshot { reason: welcome.reason, diverged: welcome.diverged }
+            }
             v1::SessionStart::Unspecified => return Err(ConvertError::Range("start")),
         };
         let heartbeat = from_duration("heartbeat", welcome.heartbeat)?;

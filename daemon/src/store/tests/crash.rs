@@ -173,7 +173,8 @@ fn a_large_set_that_does_not_fit_leaves_no_trace() {
         let (set, position) = log.sets[0].clone();
         store.apply(set, position).unwrap();
         let (first, generation) = (Offset(log.next()), Generation(generation));
-        let set = ChangeSet { zone: zone.clone(), generation, first, changes };
+        let set =
+            ChangeSet { zone: zone.clone(), generation, first, changes, override_guard: false };
         let position = good.after(set.last(), b"");
         let refused = store.apply(set, position).unwrap_err();
         assert!(matches!(refused, ApplyError::Diverged { .. }), "{refused}");

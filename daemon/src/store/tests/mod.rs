@@ -72,7 +72,8 @@ impl Log {
     /// Adds a set; gives back its first offset.
     fn add(&mut self, zone: &Name, generation: u64, changes: Vec<Change>) -> u64 {
         let (first, generation) = (self.position.offset.next(), Generation(generation));
-        let set = ChangeSet { zone: zone.clone(), generation, first, changes };
+        let set =
+            ChangeSet { zone: zone.clone(), generation, first, changes, override_guard: false };
         self.position = self.position.after(set.last(), &[]);
         self.sets.push((set, self.position));
         first.0

@@ -93,7 +93,13 @@ fn a_long_read_comes_to_an_end_though_the_zone_never_rests() {
         let owner = Name::parse("host-7", &zone).unwrap();
         while !done.load(Ordering::Relaxed) {
             let (first, changes) = (position.offset.next(), vec![edit(9, &owner, "again")]);
-            let set = ChangeSet { zone: zone.clone(), generation: Generation(1), first, changes };
+            let set = ChangeSet {
+                zone: zone.clone(),
+                generation: Generation(1),
+                first,
+                changes,
+                override_guard: false,
+            };
             position = position.after(first, b"");
             store.apply(set, position).unwrap();
             store.sync().unwrap();
