@@ -37,6 +37,8 @@ pub struct Config {
     pub log: LogConfig,
     /// The sessions.
     pub sessions: SessionsConfig,
+    /// The snapshots.
+    pub snapshots: SnapshotsConfig,
     /// How the control plane ends.
     pub drain: DrainConfig,
 }
@@ -61,6 +63,18 @@ pub struct LogConfig {
     pub recent: ByteSize,
     /// Size of the writes that wait to be committed.
     pub queue: ByteSize,
+    /// Change sets that are older are compacted away.
+    pub retention_age: Period,
+    /// The oldest change sets are compacted away while all together are larger.
+    pub retention_size: ByteSize,
+}
+
+/// The snapshots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotsConfig {
+    /// Edges that take one at a time; the others are told when to come back.
+    pub at_once: usize,
 }
 
 /// The sessions.
@@ -94,8 +108,11 @@ impl Default for Config {
                 cache: ByteSize::from_mib(256),
                 recent: ByteSize::from_mib(64),
                 queue: ByteSize::from_mib(64),
+                retention_age: Period::from_secs(7 * 24 * 3_600),
+                retention_size: ByteSize::from_mib(4_096),
             },
             sessions: SessionsConfig { heartbeat: Period::from_secs(1), max_sessions: 10_000 },
+            snapshots: SnapshotsConfig { at_once: 4 },
             drain: DrainConfig { grace: Period::from_secs(15) },
         }
     }
@@ -186,6 +203,10 @@ impl Config {
             let (key, bounds) = ("sessions.max_sessions", "1 or more");
             return Err(InvalidConfig::Bounds { key, value: "0".to_owned(), bounds });
         }
+        if self.snapshots.at_once == 0 {
+            let (key, bounds) = ("snapshots.at_once", "1 or more");
+            return Err(InvalidConfig::Bounds { key, value: "0".to_owned(), bounds });
+        }
         Ok(())
     }
 
@@ -196,10 +217,19 @@ impl Config {
             ("data_dir", self.data_dir != other.data_dir),
             ("listen", self.listen != other.listen),
             ("metrics_listen", self.metrics_listen != other.metrics_listen),
-            ("log", self.log != other.log),
+            ("log", self.log.needs_restart(&other.log)),
             ("sessions", self.sessions != other.sessions),
+            ("snapshots", self.snapshots != other.snapshots),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+    }
+}
+
+impl LogConfig {
+    /// True unless only the retention differs.
+    fn needs_restart(&self, other: &Self) -> bool {
+        let Self { retention_age, retention_size, .. } = *self;
+        *self != Self { retention_age, retention_size, ..other.clone() }
     }
 }
 
@@ -240,6 +270,9 @@ mod tests {
             "queue",
             "heartbeat",
             "max_sessions",
+            "retention_age",
+            "retention_size",
+            "at_once",
             "grace",
         ] {
             let is_set = |line: &str| line.starts_with(&format!("{key} = "));
@@ -252,6 +285,7 @@ mod tests {
         for (text, nearest) in [
             ("lisen = \"127.0.0.1:1\"", "listen"),
             ("[log]\ncash = \"1MiB\"", "log.cache"),
+            ("[snapshots]\nat_one = 1", "snapshots.at_once"),
             ("[sessions]\nheart_beat = \"1s\"", "sessions.heartbeat"),
             ("[drain]\ngrce = \"1s\"", "drain.grace"),
         ] {
@@ -289,6 +323,7 @@ mod tests {
             "[sessions]\nheartbeat = \"1ms\"",
             "[sessions]\nheartbeat = \"2m\"",
             "[sessions]\nmax_sessions = 0",
+            "[snapshots]\nat_once = 0",
             "[sessions]\nmax_sessions = -1",
             "soa_serial = \"lift\"",
             "listen = \"here\"",
@@ -305,6 +340,8 @@ mod tests {
     fn what_needs_a_restart_is_named() {
         let now = Config::default();
         let mut new = Config { soa_serial: SoaSerial::Keep, ..now.clone() };
+        assert_eq!(now.needs_restart(&new), Vec::<&str>::new());
+        new.log.retention_size = ByteSize::from_mib(1);
         assert_eq!(now.needs_restart(&new), Vec::<&str>::new());
         new.log.cache = ByteSize::from_mib(1);
         assert_eq!(now.needs_restart(&new), ["log"]);

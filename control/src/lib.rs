@@ -1,5 +1,6 @@
 //! The control plane of Edgesync: takes record changes (`api`), makes them durable and gives them
-//! their order (`log`), carries them to the edges (`sync`), and knows what each edge has (`fleet`).
+//! their order (`log`), carries them to the edges (`sync`), or all records at once to an edge that is
+//! too far behind (`snapshot`), and knows what each edge has (`fleet`).
 
 pub mod api;
 pub mod config;
@@ -7,4 +8,5 @@ pub mod fleet;
 pub mod log;
 pub mod metrics;
 pub mod run;
+pub mod snapshot;
 pub mod sync;

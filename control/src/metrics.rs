@@ -69,6 +69,42 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             Unit::Bytes,
             "Size of the log's store on disk, in octets.",
         ),
+        (
+            Gauge,
+            "edgesync_control_released_offset",
+            Unit::Count,
+            "Offset up to which changes are released to edges.",
+        ),
+        (
+            Gauge,
+            "edgesync_control_frozen",
+            Unit::Count,
+            "1 while the release to edges is frozen, else 0.",
+        ),
+        (
+            Gauge,
+            "edgesync_control_floor_offset",
+            Unit::Count,
+            "Offset that the log begins after; what is older was compacted away.",
+        ),
+        (
+            Gauge,
+            "edgesync_control_log_bytes",
+            Unit::Bytes,
+            "Size of the log's change sets, in octets.",
+        ),
+        (
+            Counter,
+            "edgesync_control_compacted_change_sets_total",
+            Unit::Count,
+            "Change sets compacted away by the retention.",
+        ),
+        (
+            Counter,
+            "edgesync_control_guard_refusals_total",
+            Unit::Count,
+            "Writes refused because they take too much of a zone away.",
+        ),
         // Station 3: the sessions.
         (
             Gauge,
@@ -119,6 +155,31 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             "edgesync_control_latency_worst_seconds",
             Unit::Seconds,
             "Worst end-to-end time of the last minute, in seconds.",
+        ),
+        (
+            Counter,
+            "edgesync_control_snapshots_made_total",
+            Unit::Count,
+            "Snapshots made, repairs of single zones included.",
+        ),
+        (
+            Counter,
+            "edgesync_control_snapshots_refused_total",
+            Unit::Count,
+            "Times that an edge was told to come back later for a snapshot.",
+        ),
+        (
+            Counter,
+            "edgesync_control_snapshot_sent_bytes_total",
+            Unit::Bytes,
+            "Octets of snapshots sent, compressed.",
+        ),
+        (Gauge, "edgesync_control_snapshot_files", Unit::Count, "Snapshots that are kept."),
+        (
+            Gauge,
+            "edgesync_control_snapshot_bytes",
+            Unit::Bytes,
+            "Size of the snapshots that are kept, in octets.",
         ),
         // Station 7: the fleet.
         (
@@ -186,7 +247,8 @@ mod tests {
             assert!(name.starts_with("edgesync_control_"), "{name}");
             assert_eq!(*kind == Kind::Counter, name.ends_with("_total"), "{name}");
             assert_eq!(*unit == Unit::Seconds, name.ends_with("_seconds"), "{name}");
-            assert_eq!(*unit == Unit::Bytes, name.ends_with("_bytes"), "{name}");
+            let stem = name.trim_end_matches("_total");
+            assert_eq!(*unit == Unit::Bytes, stem.ends_with("_bytes"), "{name}");
             assert!(help.ends_with('.') && !help.contains('\n'), "{name}");
         }
         assert!(FROM_THE_START.iter().all(|name| names.contains(name)));

@@ -84,6 +84,12 @@ impl ByteSize {
         self.0
     }
 
+    /// The size in octets.
+    #[must_use]
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+
     /// The size in octets, or the largest that the machine can address.
     #[must_use]
     pub fn as_usize(self) -> usize {

@@ -30,7 +30,7 @@ macro_rules! keyed {
 
 keyed! {
     CreateRecordRequest EditRecordRequest DeleteRecordRequest ApplyChangeSetsRequest
-    CreateZoneRequest DeleteZoneRequest
+    CreateZoneRequest DeleteZoneRequest RestoreZoneRequest
 }
 
 /// A call that wants to write.
@@ -52,7 +52,7 @@ impl Call {
     /// The write that the call asks for.
     pub(super) fn write(self, zone: Name, action: Action) -> Write {
         let Self { caller, idempotency } = self;
-        Write { zone, action, caller, idempotency, if_zone_version: None, stream: None }
+        Write { idempotency, ..Write::new(zone, action, caller) }
     }
 }
 
@@ -91,7 +91,8 @@ mod tests {
     use super::*;
 
     fn request(id: u64, key: &str) -> v1::DeleteRecordRequest {
-        v1::DeleteRecordRequest { id, if_version: 0, idempotency_key: key.to_owned() }
+        let idempotency_key = key.to_owned();
+        v1::DeleteRecordRequest { id, if_version: 0, idempotency_key, override_guard: false }
     }
 
     fn key_of(id: u64, key: &str) -> Option<IdempotencyKey> {

@@ -121,6 +121,7 @@ impl Intake {
         let idempotency = caller::take_key(&mut request).map_err(whole)?;
         let call = Call { caller: self.caller.clone(), idempotency };
         let zone = origin(&request.zone).map_err(whole)?;
+        let override_guard = request.override_guard;
         let serial = if request.raise_serial { self.api.serial() } else { Serial::AsWritten };
         let reader = Reader { log: self.api.log.clone(), zone: zone.clone(), view: None };
         let read = blocking(move || reader.read_all(request.operations)).await.map_err(whole)?;
@@ -134,6 +135,7 @@ impl Intake {
         };
         let mut write = call.write(zone, change(operations, serial));
         write.stream = Some(Arc::clone(&self.stream));
+        write.override_guard = override_guard;
         let submitted = self.api.log.submit(write).await;
         submitted.map(Answer::Waiting).map_err(|error| status::refusal(&error))
     }

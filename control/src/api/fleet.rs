@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api, blocking, log_pages,
+    Api, blocking, caller, log_pages, methods,
     pages::{self, PageStream},
     status,
 };
@@ -80,6 +80,38 @@ impl FleetService for Api {
         let id = edge_id(&request.into_inner().id)?;
         self.fleet.forget(&id).map_err(|error| status::forget(&error))?;
         Ok(Response::new(v1::ForgetEdgeResponse {}))
+    }
+
+    async fn compact_log(
+        &self,
+        request: Request<v1::CompactLogRequest>,
+    ) -> Result<Response<v1::CompactLogResponse>, Status> {
+        self.compact(request.into_inner().upto).await.map(Response::new)
+    }
+
+    async fn freeze(
+        &self,
+        request: Request<v1::FreezeRequest>,
+    ) -> Result<Response<v1::FreezeResponse>, Status> {
+        let caller = caller::caller(&request, methods::FREEZE);
+        let release = self.freeze_release(caller, &request.into_inner().reason).await?;
+        Ok(Response::new(v1::FreezeResponse { release: Some(release) }))
+    }
+
+    async fn unfreeze(
+        &self,
+        request: Request<v1::UnfreezeRequest>,
+    ) -> Result<Response<v1::UnfreezeResponse>, Status> {
+        let caller = caller::caller(&request, methods::UNFREEZE);
+        let release = self.unfreeze_release(caller).await?;
+        Ok(Response::new(v1::UnfreezeResponse { release: Some(release) }))
+    }
+
+    async fn get_release(
+        &self,
+        _request: Request<v1::GetReleaseRequest>,
+    ) -> Result<Response<v1::GetReleaseResponse>, Status> {
+        Ok(Response::new(v1::GetReleaseResponse { release: Some(self.release_now()) }))
     }
 
     async fn list_log(
@@ -210,6 +242,8 @@ const fn state(state: EdgeState) -> v1::EdgeState {
         EdgeState::CatchingUp => v1::EdgeState::CatchingUp,
         EdgeState::Current => v1::EdgeState::Current,
         EdgeState::Halted => v1::EdgeState::Halted,
+        EdgeState::Held => v1::EdgeState::Held,
+        EdgeState::Snapshot => v1::EdgeState::Snapshot,
     }
 }
 
@@ -243,5 +277,11 @@ fn edge(view: EdgeView) -> v1::Edge {
         address: view.address,
         reason: view.reason,
         latency: Some(latency),
+        snapshot: view.snapshot.map(|snapshot| v1::SnapshotProgress {
+            offset: snapshot.offset.0,
+            chunks_done: snapshot.done,
+            chunks: snapshot.chunks,
+        }),
+        repairs: view.repairs,
     }
 }

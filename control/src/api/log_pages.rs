@@ -39,6 +39,8 @@ pub(super) async fn open(api: &Api, message: &v1::ListLogRequest) -> Result<LogP
             0 => before_last(&view, zone.as_ref(), limit.map_or(LAST, |limit| limit.min(LAST)))?,
             from => Offset(from).before(),
         };
+        // What is compacted is told before anything is sent.
+        view.entries(after, 0).map_err(|error| status::read(&error))?;
         Ok(LogPages { view, zone, after, left: limit.unwrap_or(usize::MAX) })
     })
     .await?
@@ -54,7 +56,7 @@ fn before_last(view: &View, zone: Option<&Name>, count: usize) -> Result<Offset,
         let start = view.before_last(sets).map_err(error)?;
         let (mut found, mut after) = (Vec::new(), start);
         loop {
-            let entries = view.entries(after, READ_OCTETS).map_err(error)?;
+            let entries = view.entries(after, READ_OCTETS).map_err(|error| status::read(&error))?;
             let Some(last) = entries.last() else { break };
             after = last.last;
             for entry in entries {
@@ -114,7 +116,7 @@ impl Pages for LogPages {
     fn next(&mut self) -> Result<Vec<Self::Page>, Status> {
         while self.left > 0 {
             let entries = self.view.entries(self.after, READ_OCTETS);
-            let entries = entries.map_err(|error| status::store(&error))?;
+            let entries = entries.map_err(|error| status::read(&error))?;
             let Some(last) = entries.last() else { break };
             self.after = last.last;
             let mut found = Vec::new();

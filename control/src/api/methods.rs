@@ -53,6 +53,8 @@ methods! {
     CREATE_ZONE = "edgesync.v1.ZoneService" / "CreateZone" Work;
     /// Ends a zone.
     DELETE_ZONE = "edgesync.v1.ZoneService" / "DeleteZone" Work;
+    /// Makes a zone what it was.
+    RESTORE_ZONE = "edgesync.v1.ZoneService" / "RestoreZone" Work;
     /// Reads a zone.
     GET_ZONE = "edgesync.v1.ZoneService" / "GetZone" Work;
     /// Reads all zones.
@@ -67,6 +69,14 @@ methods! {
     FORGET_EDGE = "edgesync.v1.FleetService" / "ForgetEdge" Work;
     /// Reads who changed what.
     LIST_LOG = "edgesync.v1.FleetService" / "ListLog" Work;
+    /// Forgets the oldest of the log.
+    COMPACT_LOG = "edgesync.v1.FleetService" / "CompactLog" Work;
+    /// Keeps changes from the edges.
+    FREEZE = "edgesync.v1.FleetService" / "Freeze" Work;
+    /// Lets the edges have all.
+    UNFREEZE = "edgesync.v1.FleetService" / "Unfreeze" Work;
+    /// Reads how far the log is released.
+    GET_RELEASE = "edgesync.v1.FleetService" / "GetRelease" Work;
     /// A session.
     SYNC = "edgesync.v1.SyncService" / "Sync" Open;
     /// Asks for health.

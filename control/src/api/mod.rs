@@ -11,6 +11,8 @@ pub mod methods;
 mod pages;
 mod record;
 mod record_pages;
+mod release;
+mod restore;
 mod status;
 mod zone;
 
@@ -35,7 +37,8 @@ use self::{caller::Call, import::SetLimits};
 use crate::{
     config::{Config, SoaSerial},
     fleet::Fleet,
-    log::{Action, Committed, Log, View, Write, WriteError},
+    log::{Action, Committed, Log, ReadError, View, Write, WriteError},
+    snapshot::Snapshots,
 };
 
 /// Imports at a time; each holds a zone in memory.
@@ -46,6 +49,7 @@ const IMPORTS: usize = 2;
 pub struct Api {
     log: Log,
     fleet: Fleet,
+    snapshots: Snapshots,
     config: watch::Receiver<Config>,
     drain: watch::Receiver<bool>,
     imports: Arc<Semaphore>,
@@ -58,11 +62,12 @@ impl Api {
     pub fn new(
         log: Log,
         fleet: Fleet,
+        snapshots: Snapshots,
         config: watch::Receiver<Config>,
         drain: watch::Receiver<bool>,
     ) -> Self {
         let imports = Arc::new(Semaphore::new(IMPORTS));
-        Self { log, fleet, config, drain, imports, limits: SetLimits::default() }
+        Self { log, fleet, snapshots, config, drain, imports, limits: SetLimits::default() }
     }
 
     /// What happens to the serial of a zone when one of its records is changed.
@@ -74,13 +79,13 @@ impl Api {
     }
 
     /// Reads what is durable, where it may block.
-    async fn read<T: Send + 'static>(
+    async fn read<T: Send + 'static, E: Into<ReadError> + Send + 'static>(
         &self,
-        read: impl FnOnce(&View) -> Result<T, redb::Error> + Send + 'static,
+        read: impl FnOnce(&View) -> Result<T, E> + Send + 'static,
     ) -> Result<T, Status> {
         let log = self.log.clone();
-        let done = blocking(move || log.view().and_then(|view| read(&view))).await?;
-        done.map_err(|error| status::store(&error))
+        let done = blocking(move || read(&log.view()?).map_err(Into::into)).await?;
+        done.map_err(|error| status::read(&error))
     }
 
     /// Opens a view that goes with a list.

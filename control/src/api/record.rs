@@ -20,7 +20,7 @@ use super::{
     Api, caller::Call, change, change_sets, import, methods, origin, pages, receipt, record_pages,
     status, version,
 };
-use crate::log::{Committed, WriteError};
+use crate::log::{Committed, Write, WriteError};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -49,7 +49,7 @@ impl RecordService for Api {
         request: Request<v1::EditRecordRequest>,
     ) -> Result<Response<v1::EditRecordResponse>, Status> {
         let (call, message) = Call::take(request, methods::EDIT_RECORD)?;
-        let v1::EditRecordRequest { id, ttl, rdata, if_version, .. } = message;
+        let v1::EditRecordRequest { id, ttl, rdata, if_version, override_guard, .. } = message;
         if ttl.is_none() && rdata.is_none() {
             return Err(Status::invalid_argument("nothing to edit: give a new TTL or new RDATA"));
         }
@@ -62,7 +62,8 @@ impl RecordService for Api {
                     rdata: rdata.map_err(|error| status::bad_input(&error))?,
                     whole_rrset: true,
                 };
-                self.commit(call.write(zone, change(vec![operation], self.serial()))).await?
+                let write = call.write(zone, change(vec![operation], self.serial()));
+                self.commit(Write { override_guard, ..write }).await?
             }
             None => self.replayed_or_gone(&call, RecordId(id)).await?,
         };
@@ -76,11 +77,12 @@ impl RecordService for Api {
         request: Request<v1::DeleteRecordRequest>,
     ) -> Result<Response<v1::DeleteRecordResponse>, Status> {
         let (call, message) = Call::take(request, methods::DELETE_RECORD)?;
-        let v1::DeleteRecordRequest { id, if_version, .. } = message;
+        let v1::DeleteRecordRequest { id, if_version, override_guard, .. } = message;
         let committed = match self.find(RecordId(id)).await? {
             Some((zone, record)) => {
                 let operation = Operation::Delete(target(record, if_version));
-                self.commit(call.write(zone, change(vec![operation], self.serial()))).await?
+                let write = call.write(zone, change(vec![operation], self.serial()));
+                self.commit(Write { override_guard, ..write }).await?
             }
             None => self.replayed_or_gone(&call, RecordId(id)).await?,
         };

@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 
 use crate::{
     fleet::{ForgetError, WaitError},
-    log::WriteError,
+    log::{HistoryError, ReadError, WriteError},
 };
 
 /// Input that is wrong whatever the state is: names, RDATA, zone files, missing fields.
@@ -21,6 +21,25 @@ pub(super) fn bad_input(error: &(dyn Error + 'static)) -> Status {
 /// The store cannot be read.
 pub(super) fn store(error: &redb::Error) -> Status {
     Status::unavailable(format!("the log's store cannot be read: {}", one_line(error)))
+}
+
+/// A part of the log cannot be read.
+pub(super) fn read(error: &ReadError) -> Status {
+    match error {
+        ReadError::Store(error) => store(error),
+        ReadError::Compacted { .. } => Status::out_of_range(one_line(error)),
+    }
+}
+
+/// The past of a zone cannot be told.
+pub(super) fn history(error: &HistoryError) -> Status {
+    let code = match error {
+        HistoryError::Store(error) => return store(error),
+        HistoryError::Malformed(..) => Code::DataLoss,
+        HistoryError::Compacted { .. } | HistoryError::BeyondHead { .. } => Code::OutOfRange,
+        HistoryError::NoZone { .. } => Code::NotFound,
+    };
+    Status::new(code, one_line(error))
 }
 
 /// A write that did not happen.
@@ -57,6 +76,7 @@ const fn class(error: &WriteError) -> (Code, &'static str) {
         WriteError::ZoneVersion { .. } => (Code::Aborted, "zone_version"),
         WriteError::NoGeneration(_) => (Code::Aborted, "import_overtaken"),
         WriteError::KeyReused => (Code::FailedPrecondition, "key_reused"),
+        WriteError::Guard { .. } => (Code::FailedPrecondition, "guard"),
         WriteError::StreamRefused => (Code::Aborted, "stream_refused"),
         WriteError::Empty => (Code::InvalidArgument, "empty"),
         WriteError::Stopping => (Code::Unavailable, "stopping"),

@@ -5,7 +5,7 @@ use edgesync_core::{
     digest::Digest,
     fold::ZoneState,
     name::Name,
-    position::Position,
+    position::{Offset, Position},
     rdata,
     record::{Record, RecordId},
     stage::RecordData,
@@ -57,9 +57,19 @@ impl ZoneService for Api {
         let there = self.read(move |view| view.zone(&name)).await?;
         let mut write = call.write(zone, Action::DeleteZone);
         write.if_zone_version = version(message.if_version);
+        write.override_guard = message.override_guard;
         let committed = self.commit(write).await?;
         let records = there.map_or(0, |zone| zone.records);
         Ok(Response::new(v1::DeleteZoneResponse { receipt: Some(receipt(&committed)), records }))
+    }
+
+    async fn restore_zone(
+        &self,
+        request: Request<v1::RestoreZoneRequest>,
+    ) -> Result<Response<v1::RestoreZoneResponse>, Status> {
+        let (call, message) = Call::take(request, methods::RESTORE_ZONE)?;
+        let (zone, offset) = (origin(&message.origin)?, Offset(message.offset));
+        self.restore(call, zone, offset, message.override_guard).await.map(Response::new)
     }
 
     async fn get_zone(

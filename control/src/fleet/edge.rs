@@ -9,7 +9,7 @@ use std::{
 use edgesync_core::{
     edge_id::EdgeId,
     position::{Offset, Position},
-    session::InstanceId,
+    session::{Halt, InstanceId},
 };
 use hdrhistogram::Histogram;
 use tokio::sync::Notify;
@@ -34,6 +34,41 @@ pub enum EdgeState {
     Current,
     /// Refused a change set, and waits for a person.
     Halted,
+    /// Was sent what takes too much away, and waits for a person.
+    Held,
+    /// Takes a snapshot.
+    Snapshot,
+}
+
+impl EdgeState {
+    /// All states, with their names in metrics.
+    pub const ALL: [(Self, &'static str); 6] = [
+        (Self::Disconnected, "disconnected"),
+        (Self::CatchingUp, "catching_up"),
+        (Self::Current, "current"),
+        (Self::Halted, "halted"),
+        (Self::Held, "held"),
+        (Self::Snapshot, "snapshot"),
+    ];
+
+    /// True if waiting for it is vain until a person has looked.
+    #[must_use]
+    pub const fn waits_for_a_person(self) -> bool {
+        matches!(self, Self::Halted | Self::Held)
+    }
+}
+
+/// How far an edge is with a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The offset that the snapshot shows.
+    pub offset: Offset,
+    /// Chunks that are durable at the edge.
+    pub done: u32,
+    /// Chunks of the snapshot.
+    pub chunks: u32,
+    /// True if it is of one zone that has drifted.
+    pub repair: bool,
 }
 
 /// Times from durable at the control plane to acknowledged by the edge, in microseconds.
@@ -80,6 +115,10 @@ pub struct EdgeView {
     pub reason: String,
     /// Its latencies.
     pub latency: LatencySummary,
+    /// The snapshot that it takes, if it does.
+    pub snapshot: Option<Progress>,
+    /// Repairs of its zones since the control plane started.
+    pub repairs: u64,
 }
 
 /// A session in place.
@@ -99,7 +138,9 @@ pub(super) struct Edge {
     pub(super) acked_changes: u64,
     pub(super) live: Option<Live>,
     pub(super) since: SystemTime,
-    pub(super) halted: Option<String>,
+    pub(super) halted: Option<Halt>,
+    pub(super) snapshot: Option<Progress>,
+    pub(super) repairs: u64,
     /// True if the store's memory of it is older than this.
     pub(super) dirty: bool,
     fenced: VecDeque<InstanceId>,
@@ -117,6 +158,8 @@ impl Edge {
             live: None,
             since: SystemTime::now(),
             halted: None,
+            snapshot: None,
+            repairs: 0,
             dirty: false,
             fenced: VecDeque::new(),
             sessions: 0,
@@ -142,7 +185,7 @@ impl Edge {
         self.sessions += 1;
         self.since = SystemTime::now();
         self.resumed_from = live.resumed_from;
-        self.halted = None;
+        (self.halted, self.snapshot) = (None, None);
         Ok(self.live.replace(live).is_some())
     }
 
@@ -164,7 +207,9 @@ impl Edge {
         let lag_changes = head.offset.since(offset);
         let state = match (&self.live, &self.halted) {
             (None, _) => EdgeState::Disconnected,
+            (_, Some(halt)) if halt.held => EdgeState::Held,
             (_, Some(_)) => EdgeState::Halted,
+            _ if self.snapshot.is_some_and(|snapshot| !snapshot.repair) => EdgeState::Snapshot,
             _ if lag_changes > 0 => EdgeState::CatchingUp,
             _ => EdgeState::Current,
         };
@@ -181,10 +226,17 @@ impl Edge {
             since: self.since,
             version: live.map(|live| live.version.clone()).unwrap_or_default(),
             address: live.map(|live| live.address.clone()).unwrap_or_default(),
-            reason: self.halted.clone().unwrap_or_default(),
+            reason: self.halted.as_ref().map(reason).unwrap_or_default(),
+            snapshot: self.snapshot,
+            repairs: self.repairs,
             latency: self.latency.as_ref().map(summary).unwrap_or_default(),
         }
     }
+}
+
+fn reason(halt: &Halt) -> String {
+    let Halt { first, last, reason, .. } = halt;
+    format!("offsets {first} to {last}: {reason}")
 }
 
 fn summary(histogram: &Histogram<u32>) -> LatencySummary {

@@ -31,13 +31,7 @@ fn record_metrics(fleet: &Fleet) {
     let octets = fleet.shared.log.store_octets();
     metrics::gauge!("edgesync_control_store_bytes").set(octets as f64);
     let edges = fleet.edges();
-    let states = [
-        (EdgeState::Disconnected, "disconnected"),
-        (EdgeState::CatchingUp, "catching_up"),
-        (EdgeState::Current, "current"),
-        (EdgeState::Halted, "halted"),
-    ];
-    for (state, name) in states {
+    for (state, name) in EdgeState::ALL {
         let count = edges.iter().filter(|edge| edge.state == state).count();
         metrics::gauge!("edgesync_control_edges", "state" => name).set(count as f64);
     }

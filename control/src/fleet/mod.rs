@@ -12,11 +12,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-pub use edge::{EdgeState, EdgeView, LatencySummary};
+pub use edge::{EdgeState, EdgeView, LatencySummary, Progress};
 use edgesync_core::{
     edge_id::EdgeId,
     position::{Offset, Position},
-    session::{Ack, Hello},
+    session::{Ack, Halt, Hello},
 };
 pub use receipt::{WaitError, Waited, Wanted};
 use tokio::sync::{Notify, watch};
@@ -166,15 +166,28 @@ impl Fleet {
         });
     }
 
-    /// Records that an edge has refused a change set.
-    pub fn halted(&self, seat: &Seat, reason: String) {
-        self.with_seat(seat, |edge| edge.halted = Some(reason));
+    /// Records that an edge waits for a person.
+    pub fn halted(&self, seat: &Seat, halt: Halt) {
+        self.with_seat(seat, |edge| edge.halted = Some(halt));
+    }
+
+    /// Records how far an edge is with a snapshot.
+    pub fn snapshot(&self, seat: &Seat, progress: Progress) {
+        self.with_seat(seat, |edge| edge.snapshot = Some(progress));
+    }
+
+    /// Records that an edge has a snapshot in place.
+    pub fn snapshot_ended(&self, seat: &Seat) {
+        self.with_seat(seat, |edge| {
+            let repaired = edge.snapshot.take().is_some_and(|snapshot| snapshot.repair);
+            edge.repairs += u64::from(repaired);
+        });
     }
 
     /// Frees the seat of a session that has ended.
     pub fn leave(&self, seat: &Seat) {
         let left = self.with_seat(seat, |edge| {
-            edge.live = None;
+            (edge.live, edge.snapshot) = (None, None);
             edge.since = SystemTime::now();
         });
         if left {
@@ -215,8 +228,11 @@ impl Fleet {
         {
             return Instant::now().saturating_duration_since(next.at);
         }
-        let entries = self.shared.log.view().and_then(|view| view.entries(after, 1));
-        let next = entries.ok().and_then(|entries| entries.first().map(|entry| entry.committed));
+        let Ok(view) = self.shared.log.view() else { return Duration::ZERO };
+        // Of what was compacted away the age is not known; that of the oldest there is is less.
+        let after = view.floor().map_or(after, |floor| after.max(floor.offset));
+        let entries = view.entries(after, 1).ok();
+        let next = entries.and_then(|entries| entries.first().map(|entry| entry.committed));
         next.and_then(|at| SystemTime::now().duration_since(at).ok()).unwrap_or_default()
     }
 

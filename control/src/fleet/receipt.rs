@@ -8,7 +8,7 @@ use std::{
 
 use edgesync_core::{edge_id::EdgeId, position::Offset};
 
-use super::{EdgeState, EdgeView, Fleet};
+use super::{EdgeView, Fleet};
 
 /// On which edges an offset is to be durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,8 +60,8 @@ pub enum WaitError {
 }
 
 impl Fleet {
-    /// Waits until an offset is durable on the edges wanted. Comes back at once where a halted
-    /// edge makes waiting vain.
+    /// Waits until an offset is durable on the edges wanted. Comes back at once where a halted edge or
+    /// a frozen release makes waiting vain.
     ///
     /// # Errors
     /// If there is nothing that could be waited for.
@@ -77,6 +77,7 @@ impl Fleet {
             return Err(WaitError::BeyondHead { head });
         }
         let mut changed = self.changed();
+        let mut released = self.shared.log.released();
         let (ids, needed) = self.choose(wanted)?;
         let deadline = tokio::time::sleep(timeout);
         tokio::pin!(deadline);
@@ -84,14 +85,16 @@ impl Fleet {
             changed.borrow_and_update();
             let (have, missing) = self.split(offset, &ids);
             let reached = have.len() >= needed;
-            let halted = missing.iter().filter(|edge| edge.state == EdgeState::Halted).count();
-            let vain = have.len() + missing.len() - halted < needed;
+            let vain = missing.iter().filter(|edge| edge.state.waits_for_a_person()).count();
+            let frozen = offset > self.shared.log.released().borrow().offset;
+            let vain = frozen || have.len() + missing.len() - vain < needed;
             let waited = Waited { reached, waited: started.elapsed(), have, missing };
             if reached || vain {
                 return Ok(waited);
             }
             tokio::select! {
                 _ = changed.changed() => {}
+                _ = released.changed() => {}
                 () = &mut deadline => return Ok(Waited { waited: started.elapsed(), ..waited }),
             }
         }

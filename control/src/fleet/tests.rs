@@ -33,8 +33,7 @@ async fn bench() -> Bench {
     let soa = RecordData { owner: zone.clone(), rtype, ttl: 60, rdata };
     let caller = Caller { principal: String::new(), peer: String::new(), method: "test" };
     let action = Action::CreateZone(vec![soa]);
-    let write =
-        Write { zone, action, caller, idempotency: None, if_zone_version: None, stream: None };
+    let write = Write::new(zone, action, caller);
     assert_eq!(log.commit(write).await.unwrap().generation, Generation(1));
     Bench { _dir: dir, fleet: Fleet::open(log.clone()).unwrap(), log }
 }
@@ -46,6 +45,8 @@ fn hello(edge: &str, instance: u8) -> Hello {
         boot_epoch: 1,
         position: None,
         filter: Filter::All,
+        stored_filter: Filter::All.hash(),
+        staged: None,
         protocol: 1,
         version: "test".to_owned(),
         window: 0,
@@ -108,7 +109,8 @@ async fn a_receipt_comes_with_the_last_ack_and_names_who_is_missing() {
 async fn a_halted_edge_is_named_at_once() {
     let bench = bench().await;
     let seat = bench.admit("a", 1).unwrap();
-    bench.fleet.halted(&seat, "offset 1: no such record".to_owned());
+    let (first, reason) = (Offset(1), "no such record".to_owned());
+    bench.fleet.halted(&seat, Halt { first, last: first, held: false, reason });
     let waited = bench.fleet.wait(Offset(2), Wanted::All, Duration::from_secs(60)).await.unwrap();
     assert!(!waited.reached && waited.waited < Duration::from_secs(5));
     assert_eq!(waited.missing[0].state, EdgeState::Halted);

@@ -1,34 +1,27 @@
 //! One group of writes as one transaction: each write is checked on the state that those before it
 //! leave, and then changes log, records, zones, audit and keys together (rules 1 to 9).
 
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
-use bytes::Bytes;
 use edgesync_core::{
-    change::{Change, ChangeSet, Generation},
-    fold::{self, FoldError, Records, ZoneStates},
+    change::{Change, ChangeSet},
+    fold::{self, FoldError, ZoneStates},
     key,
     name::Name,
     position::{Offset, Position},
-    record::Record,
     session::CommittedSet,
-    stage,
 };
 use edgesync_proto::convert::encode_set;
-use redb::{Database, ReadableTable, Table, WriteTransaction};
+use redb::Database;
 
 use super::{
-    Committed, FleetRow, Write, WriteError, idempotency,
+    Committed, FleetRow, Write, WriteError,
+    guards::Guards,
+    idempotency,
     prepare::{self, Prepared},
-    schema::{
-        AUDIT, AuditEntry, FLEET, GARBAGE, GENERATIONS, IDS, KEYS, KEYS_BY_TIME, LOG, LogEntry,
-        META, META_HEAD, RECORDS, ZONES, push_position,
-    },
-    view::malformed,
+    schema::{AuditEntry, LogEntry, META_HEAD, push_position},
+    tables::{GenerationView, IndexedRecords, Tables},
 };
-
-/// Records of generations that nobody reads, removed in one go.
-const PURGE_RECORDS: usize = 2_000;
 
 /// What came of one write.
 pub(super) struct Outcome {
@@ -48,44 +41,12 @@ pub(super) struct Done {
     pub(super) garbage: bool,
 }
 
-/// The tables of one transaction.
-pub(super) struct Tables<'t> {
-    meta: Table<'t, &'static str, &'static [u8]>,
-    log: Table<'t, u64, &'static [u8]>,
-    audit: Table<'t, u64, &'static [u8]>,
-    zones: Table<'t, &'static [u8], &'static [u8]>,
-    generations: Table<'t, u64, &'static [u8]>,
-    records: Table<'t, &'static [u8], &'static [u8]>,
-    ids: Table<'t, u64, &'static [u8]>,
-    garbage: Table<'t, u64, ()>,
-    fleet: Table<'t, &'static str, &'static [u8]>,
-    pub(super) keys: Table<'t, &'static [u8], &'static [u8]>,
-    pub(super) keys_by_time: Table<'t, (u64, &'static [u8]), ()>,
-}
-
-impl<'t> Tables<'t> {
-    fn open(transaction: &'t WriteTransaction) -> Result<Self, redb::Error> {
-        Ok(Self {
-            meta: transaction.open_table(META)?,
-            log: transaction.open_table(LOG)?,
-            audit: transaction.open_table(AUDIT)?,
-            zones: transaction.open_table(ZONES)?,
-            generations: transaction.open_table(GENERATIONS)?,
-            records: transaction.open_table(RECORDS)?,
-            ids: transaction.open_table(IDS)?,
-            garbage: transaction.open_table(GARBAGE)?,
-            fleet: transaction.open_table(FLEET)?,
-            keys: transaction.open_table(KEYS)?,
-            keys_by_time: transaction.open_table(KEYS_BY_TIME)?,
-        })
-    }
-
-    /// What is said of a zone.
-    fn zone(&self, origin: &Name) -> Result<ZoneStates, redb::Error> {
-        let value = self.zones.get(key::zone_key(origin).as_slice())?;
-        let Some(value) = value else { return Ok(ZoneStates::default()) };
-        key::read_zone(value.value()).map(|(_, states)| states).map_err(malformed)
-    }
+/// What stands over the groups: when they are committed, and who does how much.
+pub(super) struct Context<'a> {
+    /// The time that is written down.
+    pub(super) now: SystemTime,
+    /// The guards of the writers.
+    pub(super) guards: &'a mut Guards,
 }
 
 /// Commits a group of writes durably, all in one sync of the disk. Refused ones change nothing.
@@ -94,16 +55,20 @@ pub(super) fn group(
     head: Position,
     writes: Vec<Write>,
     fleet: &[FleetRow],
-    now: SystemTime,
+    mut context: Context<'_>,
 ) -> Result<Done, redb::Error> {
     let transaction = database.begin_write()?;
     let mut done = Done { outcomes: Vec::with_capacity(writes.len()), head, garbage: false };
     {
+        let now = context.now;
         let mut tables = Tables::open(&transaction)?;
+        let octets = tables.octets()?;
         for write in writes {
-            let outcome = one(&mut tables, write, now, &mut done)?;
+            let outcome = one(&mut tables, write, &mut context, &mut done)?;
             done.outcomes.push(outcome);
         }
+        let sets = done.outcomes.iter().flat_map(|outcome| &outcome.sets);
+        tables.set_octets(octets + sets.map(|(_, set)| set.body.len() as u64).sum::<u64>())?;
         idempotency::expire(&mut tables, now)?;
         for row in fleet {
             match &row.durable {
@@ -123,7 +88,7 @@ pub(super) fn group(
 fn one(
     tables: &mut Tables<'_>,
     write: Write,
-    now: SystemTime,
+    context: &mut Context<'_>,
     done: &mut Done,
 ) -> Result<Outcome, redb::Error> {
     use std::sync::atomic::Ordering::Relaxed;
@@ -131,7 +96,7 @@ fn one(
     let answer = if stream.as_ref().is_some_and(|refused| refused.load(Relaxed)) {
         Err(Interrupted::Write(WriteError::StreamRefused))
     } else {
-        take(tables, write, now, done)
+        take(tables, write, context, done)
     };
     match answer {
         Ok((committed, sets)) => Ok(Outcome { answer: Ok(committed), sets }),
@@ -168,7 +133,7 @@ type Taken = (Committed, Vec<(Name, CommittedSet)>);
 fn take(
     tables: &mut Tables<'_>,
     write: Write,
-    now: SystemTime,
+    context: &mut Context<'_>,
     done: &mut Done,
 ) -> Result<Taken, Interrupted> {
     let remembered = idempotency::find(tables, &write)?;
@@ -179,6 +144,8 @@ fn take(
     let first = done.head.offset.next();
     let view = GenerationView { records: &tables.records, origin: &write.zone };
     let Prepared { sets, generation } = prepare::prepare(&view, &write, &states, first)?;
+    context.guards.check(&write, &sets, &states, Instant::now())?;
+    let now = context.now;
     let mut committed = Vec::with_capacity(sets.len());
     for set in sets {
         committed.push(append(tables, &set, &write, &mut states, now, done)?);
@@ -206,13 +173,16 @@ fn append(
     done: &mut Done,
 ) -> Result<CommittedSet, redb::Error> {
     let (prev, first, last) = (done.head.offset, set.first, set.last());
-    let mut store = IndexedRecords { records: &mut tables.records, ids: &mut tables.ids };
+    let mut store = IndexedRecords::changed_by(tables, set);
     let garbage = fold::fold(set, states, &mut store).map_err(|error| match error {
         FoldError::Store(error) => error,
         diverged @ FoldError::Diverged { .. } => redb::Error::Corrupted(diverged.to_string()),
     })?;
     if let Some(generation) = garbage {
-        tables.garbage.insert(generation.0, ())?;
+        // A hidden generation that is given up was never part of a zone, and is no history.
+        let dropped = set.changes.contains(&Change::GenerationDrop);
+        let since = if dropped { Offset::ZERO } else { last };
+        tables.garbage.insert((since.0, generation.0), ())?;
         done.garbage = true;
     }
     if matches!(set.changes.first(), Some(Change::ZoneCreate | Change::GenerationOpen)) {
@@ -225,115 +195,6 @@ fn append(
     tables.log.insert(last.0, entry.value().as_slice())?;
     tables.audit.insert(last.0, AuditEntry::value(&write.caller).as_slice())?;
     Ok(CommittedSet { prev, first, last, hash, body })
-}
-
-/// The records of one zone's generations, as the transaction has them.
-pub(super) struct GenerationView<'a, 't> {
-    records: &'a Table<'t, &'static [u8], &'static [u8]>,
-    origin: &'a Name,
-}
-
-impl GenerationView<'_, '_> {
-    /// The records at an owner name of a generation.
-    pub(super) fn at_owner(
-        &self,
-        generation: Generation,
-        owner: &Name,
-    ) -> Result<Vec<Record>, redb::Error> {
-        let prefix = key::owner_prefix(generation, self.origin, owner);
-        let mut found = Vec::new();
-        for row in self.records.range(prefix.as_slice()..)? {
-            let (key, value) = row?;
-            if !key.value().starts_with(&prefix) {
-                break;
-            }
-            let record = key::read_record(self.origin, key.value(), value.value());
-            found.push(record.map_err(malformed)?);
-        }
-        Ok(found)
-    }
-
-    /// The view of one generation, as staging wants it; none for a generation yet to begin.
-    pub(super) const fn of(&self, generation: Option<Generation>) -> OneGeneration<'_> {
-        OneGeneration { view: self, generation }
-    }
-}
-
-/// The records of one generation.
-pub(super) struct OneGeneration<'a> {
-    view: &'a GenerationView<'a, 'a>,
-    generation: Option<Generation>,
-}
-
-impl stage::View for OneGeneration<'_> {
-    type Error = redb::Error;
-
-    fn at_owner(&self, owner: &Name) -> Result<Vec<Record>, redb::Error> {
-        self.generation
-            .map_or_else(|| Ok(Vec::new()), |generation| self.view.at_owner(generation, owner))
-    }
-}
-
-/// The records with their index by id.
-struct IndexedRecords<'a, 't> {
-    records: &'a mut Table<'t, &'static [u8], &'static [u8]>,
-    ids: &'a mut Table<'t, u64, &'static [u8]>,
-}
-
-impl Records for IndexedRecords<'_, '_> {
-    type Error = redb::Error;
-    type Value = Bytes;
-
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, redb::Error> {
-        Ok(self.records.get(key)?.map(|value| Bytes::copy_from_slice(value.value())))
-    }
-
-    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), redb::Error> {
-        let is_new = self.records.insert(key.as_slice(), value.as_slice())?.is_none();
-        if is_new && let Some((stem, id)) = key.split_last_chunk::<8>() {
-            self.ids.insert(u64::from_be_bytes(*id), stem)?;
-        }
-        Ok(())
-    }
-
-    fn remove(&mut self, key: Vec<u8>) -> Result<(), redb::Error> {
-        self.records.remove(key.as_slice())?;
-        if let Some((_, id)) = key.split_last_chunk::<8>() {
-            self.ids.remove(u64::from_be_bytes(*id))?;
-        }
-        Ok(())
-    }
-}
-
-/// Removes some records of a generation that nobody reads. True if there is more to do.
-pub(super) fn purge(database: &Database) -> Result<bool, redb::Error> {
-    let transaction = database.begin_write()?;
-    let more = {
-        let mut tables = Tables::open(&transaction)?;
-        let Some(generation) = tables.garbage.first()?.map(|(generation, _)| generation.value())
-        else {
-            return Ok(false);
-        };
-        let prefix = key::generation_prefix(Generation(generation));
-        let mut keys = Vec::new();
-        for row in tables.records.range(prefix.as_slice()..)?.take(PURGE_RECORDS) {
-            let key = row?.0.value().to_vec();
-            if !key.starts_with(&prefix) {
-                break;
-            }
-            keys.push(key);
-        }
-        let all = keys.len() < PURGE_RECORDS;
-        let mut store = IndexedRecords { records: &mut tables.records, ids: &mut tables.ids };
-        keys.into_iter().try_for_each(|key| store.remove(key))?;
-        if all {
-            tables.garbage.remove(generation)?;
-            tables.generations.remove(generation)?;
-        }
-        !all || tables.garbage.first()?.is_some()
-    };
-    transaction.commit()?;
-    Ok(more)
 }
 
 /// The offset that a zone's visible generation was last changed at.

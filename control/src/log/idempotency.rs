@@ -8,8 +8,8 @@ use redb::ReadableTable;
 
 use super::{
     Committed, Write, WriteError,
-    commit::Tables,
     schema::{Reader, micros, push_position},
+    tables::Tables,
     view::malformed,
 };
 

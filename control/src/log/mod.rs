@@ -3,34 +3,48 @@
 //! records, and only then is released to the sessions and answered (invariants 1 to 3).
 
 mod commit;
+mod guards;
+mod history;
 mod idempotency;
 mod open;
+mod pins;
 mod prepare;
 mod recent;
+mod retention;
+mod sampler;
 mod schema;
 mod sequencer;
+mod tables;
+mod tidy;
 mod view;
 
 use std::{
     path::PathBuf,
-    pin::Pin,
     sync::{Arc, atomic::AtomicBool},
     task::{Context, Poll},
 };
 
 use edgesync_core::{
     change::Generation,
+    limits::GUARD_PERCENT,
     name::Name,
     position::{HistoryHash, Offset, Position},
+    sample::Sample,
     stage::{Operation, RecordData, Refused, Serial},
 };
+pub use history::HistoryError;
 pub use open::{OpenError, Options};
+pub use pins::Pin;
 pub use recent::Released;
-pub use schema::{AuditEntry, FleetRow, LogEntry};
+pub use retention::Retention;
+pub use schema::{AuditEntry, FleetRow, Freeze, LogEntry};
 use tokio::sync::{oneshot, watch};
-pub use view::View;
+pub use view::{ReadError, View};
 
-use self::sequencer::Queue;
+use self::{
+    pins::Pins,
+    sequencer::{FreezeOrder, Order, Queue},
+};
 
 /// Who asks for a write, and how: kept beside the log, never streamed (rule 1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,9 +79,27 @@ pub struct Write {
     pub idempotency: Option<IdempotencyKey>,
     /// The zone's version that the caller has seen; another one makes the write fail.
     pub if_zone_version: Option<Offset>,
+    /// True: the write may do more than the guard lets pass (rule 10).
+    pub override_guard: bool,
     /// Shared by the writes of one pipelined stream: set at the first refusal, after which the
     /// rest is refused too (rule 4).
     pub stream: Option<Arc<AtomicBool>>,
+}
+
+impl Write {
+    /// A write that asks for nothing special.
+    #[must_use]
+    pub const fn new(zone: Name, action: Action, caller: Caller) -> Self {
+        Self {
+            zone,
+            action,
+            caller,
+            idempotency: None,
+            if_zone_version: None,
+            override_guard: false,
+            stream: None,
+        }
+    }
 }
 
 /// What a write does.
@@ -137,6 +169,19 @@ pub enum WriteError {
     /// The key was used for another request.
     #[error("the idempotency key was used for another request: use a new key")]
     KeyReused,
+    /// It takes more away than may go without a word (rule 10).
+    #[error(
+        "the zone {zone} has {of} records, and {touched} of them would be deleted or edited within a \
+         minute: more than {GUARD_PERCENT} %; if that is meant, say so with --override-guard"
+    )]
+    Guard {
+        /// The origin.
+        zone: Name,
+        /// Records that would be touched.
+        touched: u64,
+        /// Records that were there.
+        of: u64,
+    },
     /// A write before it in its stream was refused.
     #[error("a change set before this one was refused; nothing after it is committed")]
     StreamRefused,
@@ -162,8 +207,36 @@ struct Shared {
     database: Arc<redb::Database>,
     queue: Queue,
     recent: Arc<recent::Recent>,
+    pins: Pins,
+    heard: Heard,
+}
+
+/// What the sequencer says.
+struct Heard {
     head: watch::Receiver<Position>,
+    released: watch::Receiver<Position>,
+    freeze: watch::Receiver<Option<Freeze>>,
+    floor: watch::Receiver<Offset>,
+    sample: watch::Receiver<Option<Arc<Sampled>>>,
     failed: watch::Receiver<Option<String>>,
+}
+
+/// What some zones are at a position.
+#[derive(Debug)]
+pub struct Sampled {
+    /// The position.
+    pub position: Position,
+    /// The zones.
+    pub sample: Sample,
+}
+
+/// What came of a compaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compaction {
+    /// The log begins after this offset.
+    pub floor: Offset,
+    /// Number of change sets that were forgotten.
+    pub sets: u64,
 }
 
 impl Log {
@@ -213,9 +286,7 @@ impl Log {
                 method: "start",
             };
             let action = Action::DropGeneration(generation);
-            let (idempotency, if_zone_version, stream) = (None, None, None);
-            self.commit(Write { zone, action, caller, idempotency, if_zone_version, stream })
-                .await?;
+            self.commit(Write::new(zone, action, caller)).await?;
         }
         Ok(())
     }
@@ -237,7 +308,69 @@ impl Log {
     /// The head: moves when something has become durable.
     #[must_use]
     pub fn head(&self) -> watch::Receiver<Position> {
-        self.shared.head.clone()
+        self.shared.heard.head.clone()
+    }
+
+    /// What edges may have: the head, unless the release is frozen (rule 19).
+    #[must_use]
+    pub fn released(&self) -> watch::Receiver<Position> {
+        self.shared.heard.released.clone()
+    }
+
+    /// Why not all is released, if it is not.
+    #[must_use]
+    pub fn frozen(&self) -> Option<Freeze> {
+        self.shared.heard.freeze.borrow().clone()
+    }
+
+    /// The offset that the log begins after.
+    #[must_use]
+    pub fn floor(&self) -> Offset {
+        *self.shared.heard.floor.borrow()
+    }
+
+    /// The last sample of zones; told before its position is released.
+    #[must_use]
+    pub fn samples(&self) -> watch::Receiver<Option<Arc<Sampled>>> {
+        self.shared.heard.sample.clone()
+    }
+
+    /// Releases nothing more after what is released now; gives a view from after that.
+    ///
+    /// # Errors
+    /// If it cannot be made durable.
+    pub async fn freeze(&self, principal: String, reason: String) -> Result<View, WriteError> {
+        self.release(Some(FreezeOrder { principal, reason })).await
+    }
+
+    /// Releases all, and goes on so.
+    ///
+    /// # Errors
+    /// If it cannot be made durable.
+    pub async fn unfreeze(&self) -> Result<(), WriteError> {
+        self.release(None).await.map(drop)
+    }
+
+    async fn release(&self, freeze: Option<FreezeOrder>) -> Result<View, WriteError> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.queue.order(Order::Release { freeze, answer }).map_err(|_| self.stopped())?;
+        answered.await.unwrap_or_else(|_| Err(self.stopped()))
+    }
+
+    /// Forgets the change sets that end at or before an offset, but not what is pinned.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn compact(&self, upto: Offset) -> Result<Compaction, WriteError> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.queue.order(Order::Compact { upto, answer }).map_err(|_| self.stopped())?;
+        answered.await.map_err(|_| self.stopped())
+    }
+
+    /// Keeps what follows an offset from being compacted.
+    #[must_use]
+    pub fn pin(&self, offset: Offset) -> Pin {
+        self.shared.pins.pin(offset)
     }
 
     /// What follows an offset, from memory; none if that is no longer there.
@@ -256,7 +389,7 @@ impl Log {
 
     /// Resolves, with the reason, when the store has failed.
     pub async fn failed(&self) -> String {
-        let mut failed = self.shared.failed.clone();
+        let mut failed = self.shared.heard.failed.clone();
         let reason = failed.wait_for(Option::is_some).await;
         reason.ok().and_then(|reason| reason.clone()).unwrap_or_else(|| "it has stopped".to_owned())
     }
@@ -264,12 +397,12 @@ impl Log {
     /// Takes no more writes, and returns when those that wait are durable and answered.
     pub async fn close(&self) {
         self.shared.queue.close();
-        let mut failed = self.shared.failed.clone();
+        let mut failed = self.shared.heard.failed.clone();
         while failed.changed().await.is_ok() {}
     }
 
     fn stopped(&self) -> WriteError {
-        match &*self.shared.failed.borrow() {
+        match &*self.shared.heard.failed.borrow() {
             Some(reason) => WriteError::Store(reason.clone()),
             None => WriteError::Stopping,
         }
@@ -285,8 +418,8 @@ pub struct Pending {
 impl Future for Pending {
     type Output = Result<Committed, WriteError>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answered = Pin::new(&mut self.answered).poll(context);
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answered = std::pin::Pin::new(&mut self.answered).poll(context);
         answered.map(|answer| answer.unwrap_or_else(|_| Err(self.log.stopped())))
     }
 }

@@ -6,18 +6,19 @@ use std::{
     sync::Arc,
 };
 
-use edgesync_core::position::{LogId, Position};
+use edgesync_core::position::{LogId, Offset, Position};
 use redb::{Database, ReadableDatabase};
 use tokio::sync::watch;
 
 use super::{
-    Shared,
+    Freeze, Heard, Shared, View,
+    pins::Pins,
     recent::Recent,
     schema::{
-        AUDIT, FLEET, FORMAT, GARBAGE, GENERATIONS, IDS, KEYS, KEYS_BY_TIME, LOG, META,
+        AUDIT, FLEET, FORMAT, GARBAGE, GENERATIONS, HISTORY, IDS, KEYS, KEYS_BY_TIME, LOG, META,
         META_FORMAT, META_HEAD, RECORDS, Reader, ZONES, push_position,
     },
-    sequencer::{Queue, Sequencer},
+    sequencer::{Queue, Sequencer, Told},
     view::malformed,
 };
 
@@ -91,14 +92,41 @@ pub(super) fn open(options: &Options) -> Result<Shared, OpenError> {
     };
     let database = Arc::new(database);
     let recent = Arc::new(Recent::new(options.recent_bytes));
-    let (head_sender, head_receiver) = watch::channel(head);
-    let (failed_sender, failed) = watch::channel(None);
+    let store = |source| OpenError::Store { path: path.clone(), source };
+    let (freeze, floor) = read_release(&database).map_err(store)?;
+    let (told, shared) = tell(head, freeze, floor);
     let (queue, jobs) = Queue::new(options.queue_bytes);
-    let sequencer =
-        Sequencer::new(Arc::clone(&database), Arc::clone(&recent), head_sender, failed_sender);
+    let pins = Pins::default();
+    let sequencer = Sequencer::new(Arc::clone(&database), Arc::clone(&recent), pins.clone(), told);
     let thread = std::thread::Builder::new().name("sequencer".to_owned());
     thread.spawn(move || sequencer.run(&jobs)).map_err(io)?;
-    Ok(Shared { path, database, queue, recent, head: head_receiver, failed })
+    Ok(Shared { path, database, queue, recent, pins, heard: shared })
+}
+
+/// The channels from the sequencer to everybody else.
+fn tell(head: Position, freeze: Option<Freeze>, floor: Offset) -> (Told, Heard) {
+    let released = freeze.as_ref().map_or(head, |freeze| freeze.released);
+    let (head, head_heard) = watch::channel(head);
+    let (released, released_heard) = watch::channel(released);
+    let (freeze, freeze_heard) = watch::channel(freeze);
+    let (floor, floor_heard) = watch::channel(floor);
+    let (sample, sample_heard) = watch::channel(None);
+    let (failed, failed_heard) = watch::channel(None);
+    let heard = Heard {
+        head: head_heard,
+        released: released_heard,
+        freeze: freeze_heard,
+        floor: floor_heard,
+        sample: sample_heard,
+        failed: failed_heard,
+    };
+    (Told { head, released, freeze, floor, sample, failed }, heard)
+}
+
+/// How far the log is released, and where it begins.
+fn read_release(database: &Arc<Database>) -> Result<(Option<Freeze>, Offset), redb::Error> {
+    let view = View::new(database)?;
+    Ok((view.freeze()?, view.floor()?.offset))
 }
 
 /// The head of a log that is there; none for a new file.
@@ -148,6 +176,7 @@ fn create(database: &Database) -> Result<Position, redb::Error> {
         transaction.open_table(GENERATIONS)?;
         transaction.open_table(RECORDS)?;
         transaction.open_table(IDS)?;
+        transaction.open_table(HISTORY)?;
         transaction.open_table(GARBAGE)?;
         transaction.open_table(KEYS)?;
         transaction.open_table(KEYS_BY_TIME)?;

@@ -12,7 +12,8 @@ use edgesync_core::{
 
 use super::{
     Action, Write, WriteError,
-    commit::{GenerationView, Interrupted, version},
+    commit::{Interrupted, version},
+    tables::GenerationView,
 };
 
 /// What a write will be in the log.
@@ -51,7 +52,7 @@ pub(super) fn prepare(
         return Err(WriteError::ZoneVersion { zone: write.zone.clone(), has, wanted }.into());
     }
     let zone = &write.zone;
-    let draft = Draft { view, zone, states, first };
+    let draft = Draft { view, zone, states, first, override_guard: write.override_guard };
     match &write.action {
         Action::CreateZone(_) if states.visible.is_some() => {
             Err(WriteError::ZoneExists(zone.clone()).into())
@@ -86,6 +87,7 @@ struct Draft<'a> {
     zone: &'a Name,
     states: &'a ZoneStates,
     first: Offset,
+    override_guard: bool,
 }
 
 impl Draft<'_> {
@@ -101,7 +103,8 @@ impl Draft<'_> {
     }
 
     fn set(&self, generation: Generation, first: Offset, changes: Vec<Change>) -> ChangeSet {
-        ChangeSet { zone: self.zone.clone(), generation, first, changes }
+        let (zone, override_guard) = (self.zone.clone(), self.override_guard);
+        ChangeSet { zone, generation, first, changes, override_guard }
     }
 
     /// A set of one change that is about no record.

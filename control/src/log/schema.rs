@@ -2,14 +2,15 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | meta | name | format version; log id; head |
+//! | meta | name | format version; head; floor; release; octets of the log (8) |
 //! | log | last offset of a change set | first (8), hash (32), time in µs (8), encoded change set |
 //! | audit | last offset of a change set | principal, peer, method, each length (2) and text |
 //! | zones | `key::zone_key` | `key::zone_value` |
 //! | generations | generation | origin in wire form |
 //! | records | `key::record_key` | `key::record_value` |
 //! | ids | record id | the record's key without its id |
-//! | garbage | generation that nobody reads | – |
+//! | history | last offset of a change set, record key | what the record was before the set |
+//! | garbage | offset at which a generation was replaced, generation | – |
 //! | keys | BLAKE3 of principal, method, idempotency key | request hash (32), first (8), generation (8), time in µs (8), position (56) |
 //! | keys_by_time | time in µs, key | – |
 //! | fleet | edge id | `FleetRow` |
@@ -26,7 +27,7 @@ use redb::TableDefinition;
 use super::Caller;
 
 /// Version of this schema; a store of another version is not opened.
-pub(super) const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = 2;
 
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub(super) const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
@@ -35,7 +36,8 @@ pub(super) const ZONES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("zo
 pub(super) const GENERATIONS: TableDefinition<u64, &[u8]> = TableDefinition::new("generations");
 pub(super) const RECORDS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("records");
 pub(super) const IDS: TableDefinition<u64, &[u8]> = TableDefinition::new("ids");
-pub(super) const GARBAGE: TableDefinition<u64, ()> = TableDefinition::new("garbage");
+pub(super) const HISTORY: TableDefinition<(u64, &[u8]), &[u8]> = TableDefinition::new("history");
+pub(super) const GARBAGE: TableDefinition<(u64, u64), ()> = TableDefinition::new("garbage");
 pub(super) const KEYS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("keys");
 pub(super) const KEYS_BY_TIME: TableDefinition<(u64, &[u8]), ()> =
     TableDefinition::new("keys_by_time");
@@ -45,6 +47,12 @@ pub(super) const FLEET: TableDefinition<&str, &[u8]> = TableDefinition::new("fle
 pub(super) const META_FORMAT: &str = "format";
 /// Key of the head's position in META.
 pub(super) const META_HEAD: &str = "head";
+/// Key of the position that the log begins after, in META; not there: at the very beginning.
+pub(super) const META_FLOOR: &str = "floor";
+/// Key of the [`Freeze`] in META; not there: everything is released.
+pub(super) const META_RELEASE: &str = "release";
+/// Key of the octets of the log's change sets in META.
+pub(super) const META_OCTETS: &str = "octets";
 
 /// Microseconds since 1970, for what people read; order never depends on it.
 pub(super) fn micros(time: SystemTime) -> u64 {
@@ -151,6 +159,40 @@ impl AuditEntry {
     pub(super) fn read(value: &[u8]) -> Result<Self, MalformedRecord> {
         let mut reader = Reader(value);
         Ok(Self { principal: reader.text()?, peer: reader.text()?, method: reader.text()? })
+    }
+}
+
+/// Up to where changes are released to edges, and who has said so (rule 19).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Freeze {
+    /// The last position that edges may have.
+    pub released: Position,
+    /// When it was frozen.
+    pub since: SystemTime,
+    /// Who froze it.
+    pub principal: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl Freeze {
+    pub(super) fn value(&self) -> Vec<u8> {
+        let mut value = Vec::new();
+        push_position(&mut value, &self.released);
+        value.extend_from_slice(&micros(self.since).to_be_bytes());
+        push_text(&mut value, &self.principal);
+        push_text(&mut value, &self.reason);
+        value
+    }
+
+    pub(super) fn read(value: &[u8]) -> Result<Self, MalformedRecord> {
+        let mut reader = Reader(value);
+        Ok(Self {
+            released: reader.position()?,
+            since: UNIX_EPOCH + Duration::from_micros(reader.number()?),
+            principal: reader.text()?,
+            reason: reader.text()?,
+        })
     }
 }
 

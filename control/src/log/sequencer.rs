@@ -11,16 +11,21 @@ use std::{
 };
 
 use edgesync_core::{
-    position::Position,
+    position::{Offset, Position},
     stage::{Operation, RecordData, Target},
 };
 use redb::Database;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::{
-    Action, Committed, FleetRow, Released, Write, WriteError,
-    commit::{self, Outcome},
+    Action, Committed, Compaction, FleetRow, Freeze, Released, Sampled, View, Write, WriteError,
+    commit::{self, Context, Outcome},
+    guards::Guards,
+    pins::Pins,
     recent::Recent,
+    sampler::Sampler,
+    schema::{META, META_RELEASE},
+    tidy,
 };
 
 /// Writes of one group at the most: what shares one sync of the disk.
@@ -43,8 +48,24 @@ enum Job {
     Write { write: Box<Write>, octets: usize, answer: Answer, room: OwnedSemaphorePermit },
     /// Keep what the fleet looks like.
     SaveFleet(Vec<FleetRow>),
+    /// Something that is not a write, after all writes that came before.
+    Order(Order),
     /// Stop, after all that came before.
     Close,
+}
+
+/// What changes how the log is kept or released, in line with the writes.
+pub(super) enum Order {
+    /// Release nothing more, or all again; the answer is a view of what is released.
+    Release { freeze: Option<FreezeOrder>, answer: oneshot::Sender<Result<View, WriteError>> },
+    /// Compact up to an offset.
+    Compact { upto: Offset, answer: oneshot::Sender<Compaction> },
+}
+
+/// Who freezes, and why.
+pub(super) struct FreezeOrder {
+    pub(super) principal: String,
+    pub(super) reason: String,
 }
 
 /// The way to the sequencer, bounded in octets: a caller without room waits.
@@ -81,6 +102,11 @@ impl Queue {
         let _ = self.jobs.send(Job::SaveFleet(rows));
     }
 
+    /// Puts an order in line.
+    pub(super) fn order(&self, order: Order) -> Result<(), WriteError> {
+        self.jobs.send(Job::Order(order)).map_err(|_| WriteError::Stopping)
+    }
+
     /// Takes nothing more; what is in line is still done.
     pub(super) fn close(&self) {
         self.room.close();
@@ -114,12 +140,38 @@ fn octets(write: &Write) -> usize {
     }
 }
 
+/// What the sequencer tells the rest of the control plane.
+pub(super) struct Told {
+    /// What is durable.
+    pub(super) head: watch::Sender<Position>,
+    /// What edges may have of it.
+    pub(super) released: watch::Sender<Position>,
+    /// Why that is not all, if it is not.
+    pub(super) freeze: watch::Sender<Option<Freeze>>,
+    /// What the log begins after.
+    pub(super) floor: watch::Sender<Offset>,
+    /// What some zones are at an offset.
+    pub(super) sample: watch::Sender<Option<Arc<Sampled>>>,
+    /// Why the store has failed, if it has.
+    pub(super) failed: watch::Sender<Option<String>>,
+}
+
 /// The one writer of the log.
 pub(super) struct Sequencer {
     database: Arc<Database>,
     recent: Arc<Recent>,
-    head: watch::Sender<Position>,
-    failed: watch::Sender<Option<String>>,
+    pins: Pins,
+    told: Told,
+    guards: Guards,
+    sampler: Sampler,
+    compacting: Option<Compacting>,
+}
+
+/// A compaction that is under way.
+struct Compacting {
+    upto: Offset,
+    answer: oneshot::Sender<Compaction>,
+    sets: u64,
 }
 
 /// What was taken from the queue to be done at once.
@@ -129,6 +181,7 @@ struct Taken {
     answers: Vec<(Answer, OwnedSemaphorePermit)>,
     fleet: Vec<FleetRow>,
     octets: usize,
+    order: Option<Order>,
     close: bool,
 }
 
@@ -142,44 +195,53 @@ impl Taken {
                 self.octets = self.octets.saturating_add(octets);
             }
             Job::SaveFleet(rows) => self.fleet.extend(rows),
+            Job::Order(order) => self.order = Some(order),
             Job::Close => self.close = true,
         }
     }
 
     const fn is_full(&self) -> bool {
-        self.close || self.writes.len() >= GROUP_WRITES || self.octets >= GROUP_OCTETS
+        self.close
+            || self.order.is_some()
+            || self.writes.len() >= GROUP_WRITES
+            || self.octets >= GROUP_OCTETS
     }
 }
 
 impl Sequencer {
-    pub(super) const fn new(
+    pub(super) fn new(
         database: Arc<Database>,
         recent: Arc<Recent>,
-        head: watch::Sender<Position>,
-        failed: watch::Sender<Option<String>>,
+        pins: Pins,
+        told: Told,
     ) -> Self {
-        Self { database, recent, head, failed }
+        let (guards, sampler) = (Guards::default(), Sampler::new());
+        Self { database, recent, pins, told, guards, sampler, compacting: None }
     }
 
     /// Works until the queue is closed or the store fails. A failed store is not tried again: what
     /// it has kept is known only after a restart.
-    pub(super) fn run(self, jobs: &Jobs) {
+    pub(super) fn run(mut self, jobs: &Jobs) {
         let mut taken = Taken::default();
         if let Err(error) = self.work(jobs, &mut taken) {
             // Said before `taken` goes, so that the callers in it learn the reason.
-            self.failed.send_replace(Some(error.to_string()));
+            self.told.failed.send_replace(Some(error.to_string()));
         }
     }
 
-    fn work(&self, jobs: &Jobs, taken: &mut Taken) -> Result<(), redb::Error> {
+    fn work(&mut self, jobs: &Jobs, taken: &mut Taken) -> Result<(), redb::Error> {
         let mut garbage = true;
         loop {
             *taken = Taken::default();
-            let wait = if garbage { IDLE } else { Duration::from_secs(3_600) };
+            let busy = garbage || self.compacting.is_some();
+            let wait = if busy { IDLE } else { self.sampler.due() };
             match jobs.0.recv_timeout(wait) {
                 Ok(job) => taken.add(job),
                 Err(RecvTimeoutError::Timeout) => {
-                    garbage = commit::purge(&self.database)?;
+                    let floor = *self.told.floor.borrow();
+                    garbage = garbage && tidy::purge(&self.database, floor)?;
+                    garbage |= self.compact()?;
+                    self.sample()?;
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -190,6 +252,16 @@ impl Sequencer {
                 taken.add(job);
             }
             garbage |= self.commit(taken)?;
+            match taken.order.take() {
+                Some(Order::Release { freeze, answer }) => {
+                    let _ = answer.send(Ok(self.release(freeze)?));
+                }
+                Some(Order::Compact { upto, answer }) => {
+                    self.compacting = Some(Compacting { upto, answer, sets: 0 });
+                }
+                None => {}
+            }
+            garbage |= self.compact()?;
             if taken.close {
                 return Ok(());
             }
@@ -197,11 +269,12 @@ impl Sequencer {
     }
 
     /// Makes what was taken durable, releases it, answers. True if there is something to tidy up.
-    fn commit(&self, taken: &mut Taken) -> Result<bool, redb::Error> {
+    fn commit(&mut self, taken: &mut Taken) -> Result<bool, redb::Error> {
         let started = Instant::now();
-        let before = *self.head.borrow();
+        let before = *self.told.head.borrow();
         let (writes, fleet) = (std::mem::take(&mut taken.writes), std::mem::take(&mut taken.fleet));
-        let group = commit::group(&self.database, before, writes, &fleet, SystemTime::now())?;
+        let context = Context { now: SystemTime::now(), guards: &mut self.guards };
+        let group = commit::group(&self.database, before, writes, &fleet, context)?;
         let at = Instant::now();
         let (mut answers, mut released) = (Vec::with_capacity(group.outcomes.len()), Vec::new());
         for Outcome { answer, sets } in group.outcomes {
@@ -210,14 +283,76 @@ impl Sequencer {
                 .extend(sets.into_iter().map(|(zone, set)| Arc::new(Released { set, zone, at })));
         }
         record_metrics(&released, at - started, group.head);
+        released.iter().for_each(|set| self.sampler.note(set));
         self.recent.release(released);
-        self.head.send_if_modified(|head| std::mem::replace(head, group.head) != group.head);
+        self.told.head.send_if_modified(|head| std::mem::replace(head, group.head) != group.head);
+        self.sample()?;
+        if self.told.freeze.borrow().is_none() {
+            let moved = |released: &mut _| std::mem::replace(released, group.head) != group.head;
+            self.told.released.send_if_modified(moved);
+        }
         for ((answer, room), outcome) in taken.answers.drain(..).zip(answers) {
             drop(room);
             // A caller that has gone away learns by its idempotency key, or by reading.
             let _ = answer.send(outcome);
         }
         Ok(group.garbage)
+    }
+
+    /// Tells what some zones are at the head, if it is time to. Before the head is released: a
+    /// session that knows of the sample can stop there.
+    fn sample(&mut self) -> Result<(), redb::Error> {
+        if self.sampler.due().is_zero() {
+            let sample = self.sampler.sample(&View::new(&self.database)?)?;
+            let position = *self.told.head.borrow();
+            self.told.sample.send_replace(Some(Arc::new(Sampled { position, sample })));
+        }
+        Ok(())
+    }
+
+    /// Freezes the release at the head, or lets all go; durable before it takes effect (rule 19).
+    fn release(&mut self, order: Option<FreezeOrder>) -> Result<View, redb::Error> {
+        let freeze = order.map(|FreezeOrder { principal, reason }| Freeze {
+            released: *self.told.released.borrow(),
+            since: SystemTime::now(),
+            principal,
+            reason,
+        });
+        let transaction = self.database.begin_write()?;
+        {
+            let mut meta = transaction.open_table(META)?;
+            match &freeze {
+                Some(freeze) => meta.insert(META_RELEASE, freeze.value().as_slice())?,
+                None => meta.remove(META_RELEASE)?,
+            };
+        }
+        transaction.commit()?;
+        let released = freeze.as_ref().map_or(*self.told.head.borrow(), |freeze| freeze.released);
+        self.told.freeze.send_replace(freeze);
+        self.told.released.send_if_modified(|now| std::mem::replace(now, released) != released);
+        View::new(&self.database)
+    }
+
+    /// Compacts a little, if there is something to be compacted. What is pinned stays, and so does
+    /// all while the release is frozen: no snapshot could take the place of what is gone.
+    fn compact(&mut self) -> Result<bool, redb::Error> {
+        let Some(Compacting { upto, answer, sets }) = self.compacting.take() else {
+            return Ok(false);
+        };
+        let pinned = self.pins.lowest().map_or(upto, |pinned| upto.min(pinned));
+        let frozen = self.told.freeze.borrow().is_some();
+        let limit = if frozen { Offset::ZERO } else { pinned };
+        let step = tidy::compact(&self.database, limit)?;
+        let sets = sets + step.sets;
+        if let Some(floor) = step.floor {
+            self.told.floor.send_replace(floor.offset);
+        }
+        if step.more {
+            self.compacting = Some(Compacting { upto, answer, sets });
+        } else {
+            let _ = answer.send(Compaction { floor: *self.told.floor.borrow(), sets });
+        }
+        Ok(true)
     }
 }
 

@@ -10,16 +10,41 @@ use edgesync_core::{
     position::{HistoryHash, Offset, Position},
     record::{Record, RecordId},
 };
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
-use super::schema::{
-    AUDIT, AuditEntry, FLEET, FleetRow, GENERATIONS, IDS, LOG, LogEntry, META, META_HEAD, RECORDS,
-    Reader, ZONES,
+use super::{
+    Freeze,
+    schema::{
+        AUDIT, AuditEntry, FLEET, FleetRow, GENERATIONS, IDS, LOG, LogEntry, META, META_FLOOR,
+        META_HEAD, META_OCTETS, META_RELEASE, RECORDS, Reader, ZONES,
+    },
 };
+
+/// Why a part of the log is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The store cannot be read.
+    #[error(transparent)]
+    Store(redb::Error),
+    /// It was compacted away.
+    #[error("what follows offset {after} was compacted away; the log begins after offset {floor}")]
+    Compacted {
+        /// What was asked for follows this offset.
+        after: Offset,
+        /// What there is follows this one.
+        floor: Offset,
+    },
+}
+
+impl<E: Into<redb::Error>> From<E> for ReadError {
+    fn from(error: E) -> Self {
+        Self::Store(error.into())
+    }
+}
 
 /// What is durable at one position. Hold it for moments only: pages that it sees are not reused.
 pub struct View {
-    transaction: ReadTransaction,
+    pub(super) transaction: ReadTransaction,
 }
 
 /// A stored value that is not of this version's form.
@@ -41,6 +66,34 @@ impl View {
         let head = meta.get(META_HEAD)?;
         let head = head.ok_or_else(|| malformed(key::MalformedRecord))?;
         Reader(head.value()).position().map_err(malformed)
+    }
+
+    /// The position that the log begins after.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn floor(&self) -> Result<Position, redb::Error> {
+        let meta = self.transaction.open_table(META)?;
+        match meta.get(META_FLOOR)? {
+            Some(floor) => Reader(floor.value()).position().map_err(malformed),
+            None => Ok(Position::genesis(self.position()?.log)),
+        }
+    }
+
+    /// Why not all is released to edges, if it is not.
+    pub(super) fn freeze(&self) -> Result<Option<Freeze>, redb::Error> {
+        let meta = self.transaction.open_table(META)?;
+        let freeze = meta.get(META_RELEASE)?;
+        freeze.map(|freeze| Freeze::read(freeze.value()).map_err(malformed)).transpose()
+    }
+
+    /// Octets of the log's change sets.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn log_octets(&self) -> Result<u64, redb::Error> {
+        let meta = self.transaction.open_table(META)?;
+        meta.get(META_OCTETS)?.map_or(Ok(0), |o| Reader(o.value()).number().map_err(malformed))
     }
 
     /// What is said of a zone; empty if there is none.
@@ -85,6 +138,51 @@ impl View {
             }
         }
         Ok(found)
+    }
+
+    /// All zones after one, hidden generations as well, in canonical order, at most `limit`.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn all_zones(
+        &self,
+        after: Option<&Name>,
+        limit: usize,
+    ) -> Result<Vec<(Name, ZoneStates)>, redb::Error> {
+        let zones = self.transaction.open_table(ZONES)?;
+        let from = after.map_or_else(Vec::new, |zone| [&*key::zone_key(zone), &[0]].concat());
+        let rows = zones.range(from.as_slice()..)?.take(limit);
+        rows.map(|row| key::read_zone(row?.1.value()).map_err(malformed)).collect()
+    }
+
+    /// Reads the records of a generation as they are stored, one after the other.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or `each` fails.
+    pub fn each_record<E: From<redb::Error>>(
+        &self,
+        generation: Generation,
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let store = |error: redb::StorageError| E::from(error.into());
+        let table = self.transaction.open_table(RECORDS).map_err(|error| E::from(error.into()))?;
+        let prefix = key::generation_prefix(generation);
+        for row in table.range(prefix.as_slice()..).map_err(store)? {
+            let (key, value) = row.map_err(store)?;
+            if !key.value().starts_with(&prefix) {
+                break;
+            }
+            each(key.value(), value.value())?;
+        }
+        Ok(())
+    }
+
+    /// Number of records in the store, those of hidden and replaced generations as well.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn record_count(&self) -> Result<u64, redb::Error> {
+        Ok(self.transaction.open_table(RECORDS)?.len()?)
     }
 
     /// The hidden generations that are being written, or were when their writer ended.
@@ -180,8 +278,12 @@ impl View {
     /// The change sets after an offset, up to so many octets but at least one.
     ///
     /// # Errors
-    /// If the store cannot be read.
-    pub fn entries(&self, after: Offset, octets: usize) -> Result<Vec<LogEntry>, redb::Error> {
+    /// If the store cannot be read, or what follows the offset was compacted away.
+    pub fn entries(&self, after: Offset, octets: usize) -> Result<Vec<LogEntry>, ReadError> {
+        let floor = self.floor()?.offset;
+        if after < floor {
+            return Err(ReadError::Compacted { after, floor });
+        }
         let table = self.transaction.open_table(LOG)?;
         let (mut entries, mut left) = (Vec::new(), octets);
         for row in table.range(after.next().0..)? {
@@ -203,7 +305,7 @@ impl View {
     pub fn before_last(&self, count: usize) -> Result<Offset, redb::Error> {
         let table = self.transaction.open_table(LOG)?;
         let start = table.range::<u64>(..)?.rev().nth(count).transpose()?;
-        Ok(start.map_or(Offset::ZERO, |(last, _)| Offset(last.value())))
+        Ok(start.map_or(self.floor()?.offset, |(last, _)| Offset(last.value())))
     }
 
     /// Who made the change set that ends at an offset.
@@ -221,8 +323,9 @@ impl View {
     /// # Errors
     /// If the store cannot be read.
     pub fn hash_at(&self, offset: Offset) -> Result<Option<HistoryHash>, redb::Error> {
-        if offset == Offset::ZERO {
-            return Ok(Some(HistoryHash::genesis(self.position()?.log)));
+        let floor = self.floor()?;
+        if offset <= floor.offset {
+            return Ok((offset == floor.offset).then_some(floor.hash));
         }
         let table = self.transaction.open_table(LOG)?;
         let value = table.get(offset.0)?;

@@ -1,10 +1,11 @@
 //! The control plane as a whole: what is opened in which order, who serves what, and how it ends
 //! without a loss. `process` makes a program of it.
 
+mod housekeeping;
 mod process;
 mod server;
 
-use std::{future::Future, io, net::SocketAddr, time::Duration};
+use std::{future::Future, io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use edgesync_core::position::Offset;
 use edgesync_host::{
@@ -28,6 +29,7 @@ use crate::{
     config::Config,
     fleet::{EdgeState, Fleet},
     log::{Log, OpenError, Options, WriteError},
+    snapshot::Snapshots,
     sync::{SyncApi, SyncConfig},
 };
 
@@ -46,6 +48,14 @@ pub enum RunError {
     /// The fleet cannot be read.
     #[error("the fleet cannot be read from the log: {0}; if it is damaged, restore a backup")]
     Fleet(redb::Error),
+    /// The directory of snapshots cannot be used.
+    #[error("cannot use the directory of snapshots {}: {source}", dir.display())]
+    Snapshots {
+        /// The directory.
+        dir: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
     /// What unfinished imports have left cannot be given up.
     #[error("what unfinished imports have left in the log cannot be given up: {0}")]
     Abandoned(WriteError),
@@ -81,6 +91,7 @@ pub struct Addresses {
 pub struct ControlPlane {
     log: Log,
     fleet: Fleet,
+    snapshots: Snapshots,
     config: watch::Sender<Config>,
     ready: Readiness,
     /// What ends with it.
@@ -131,14 +142,19 @@ impl ControlPlane {
             recent_bytes: config.log.recent.as_usize(),
             queue_bytes: config.log.queue.as_usize(),
         };
+        let at_once = config.snapshots.at_once;
         let opened = spawn_blocking(move || {
             let log = Log::open(&options)?;
-            Fleet::open(log.clone()).map(|fleet| (log, fleet)).map_err(RunError::Fleet)
+            let dir = options.dir.join("snapshots");
+            let snapshots = Snapshots::open(log.clone(), dir.clone(), at_once)
+                .map_err(|source| RunError::Snapshots { dir, source })?;
+            let fleet = Fleet::open(log.clone()).map_err(RunError::Fleet)?;
+            Ok::<_, RunError>((log, fleet, snapshots))
         });
-        let (log, fleet) = opened.await??;
+        let (log, fleet, snapshots) = opened.await??;
         log.drop_abandoned().await.map_err(RunError::Abandoned)?;
         let (config, _) = watch::channel(config);
-        Ok(Self { log, fleet, config, ready, tasks, listener, addresses, _lock: lock })
+        Ok(Self { log, fleet, snapshots, config, ready, tasks, listener, addresses, _lock: lock })
     }
 
     /// Where it can be reached; tells the port where the configuration left it open.
@@ -160,7 +176,8 @@ impl ControlPlane {
     /// If the store fails, or the server ends by itself.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         // The lock is let go last.
-        let Self { _lock, log, fleet, config, ready, mut tasks, listener, addresses } = self;
+        let Self { _lock, log, fleet, snapshots, config, ready, mut tasks, listener, addresses } =
+            self;
         let (drain, draining) = watch::channel(false);
         tasks.spawn(tell_status(log.clone(), fleet.clone(), draining.clone()));
         tasks.spawn({
@@ -172,8 +189,10 @@ impl ControlPlane {
             let heartbeat = config.sessions.heartbeat.get();
             SyncConfig { heartbeat, max_sessions: config.sessions.max_sessions }
         };
-        let api = Api::new(log.clone(), fleet.clone(), config.subscribe(), draining.clone());
-        let sync = SyncApi::new(log.clone(), fleet, sync_config, draining.clone());
+        tasks.spawn(housekeeping::keep(log.clone(), snapshots.clone(), config.subscribe()));
+        let (settings, stop) = (config.subscribe(), draining.clone());
+        let api = Api::new(log.clone(), fleet.clone(), snapshots.clone(), settings, stop);
+        let sync = SyncApi::new(log.clone(), fleet, snapshots, sync_config, draining.clone());
         let server = Server::new(api, sync).await;
         let health = server.health();
         let serving = server.serve(listener, draining);

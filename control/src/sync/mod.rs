@@ -12,7 +12,7 @@ use tokio_stream::{Stream, wrappers::UnboundedReceiverStream};
 use tonic::{Request, Response, Status, Streaming};
 
 use self::{latency::Spikes, session::Session};
-use crate::{fleet::Fleet, log::Log};
+use crate::{fleet::Fleet, log::Log, snapshot::Snapshots};
 
 /// What the sessions are set to.
 #[derive(Clone, Debug)]
@@ -28,6 +28,7 @@ pub struct SyncConfig {
 pub struct SyncApi {
     log: Log,
     fleet: Fleet,
+    snapshots: Snapshots,
     config: SyncConfig,
     drain: watch::Receiver<bool>,
     spikes: Spikes,
@@ -36,8 +37,14 @@ pub struct SyncApi {
 impl SyncApi {
     /// A service over a log and a fleet; sessions say goodbye when `drain` turns true.
     #[must_use]
-    pub fn new(log: Log, fleet: Fleet, config: SyncConfig, drain: watch::Receiver<bool>) -> Self {
-        Self { log, fleet, config, drain, spikes: Spikes::new() }
+    pub fn new(
+        log: Log,
+        fleet: Fleet,
+        snapshots: Snapshots,
+        config: SyncConfig,
+        drain: watch::Receiver<bool>,
+    ) -> Self {
+        Self { log, fleet, snapshots, config, drain, spikes: Spikes::new() }
     }
 }
 

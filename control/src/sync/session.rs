@@ -1,7 +1,7 @@
 //! The shell of one session: moves values between the stream, the log, the fleet and the core's
 //! [`Sender`], which alone decides.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Instant};
 
 use edgesync_core::{
     position::{HistoryHash, Offset, Position},
@@ -9,6 +9,7 @@ use edgesync_core::{
         Ack, CommittedSet, Filter, GoodbyeReason, Hello, Sender, SenderConfig, SenderInput,
         SenderOutput, ToControl, ToEdge,
     },
+    snapshot::{Manifest, Scope, Staged},
 };
 use edgesync_proto::{convert, v1};
 use tokio::{
@@ -20,10 +21,13 @@ use tonic::{Status, Streaming};
 
 use super::{SyncApi, latency::Journey};
 use crate::{
-    fleet::{NotAdmitted, Seat},
-    log::Log,
+    fleet::{NotAdmitted, Progress, Seat},
+    log::{Log, ReadError, Sampled},
+    snapshot::{Busy, Lease},
 };
 
+/// A snapshot that is being looked for, or made.
+type Making = Pin<Box<dyn Future<Output = Result<Lease, Busy>> + Send>>;
 type Outbound = mpsc::UnboundedSender<Result<v1::SyncResponse, Status>>;
 
 /// How long an edge is asked to wait when the control plane stops: longer than a restart takes.
@@ -40,6 +44,8 @@ pub(super) struct Session {
     journey: Journey,
     filter: Filter,
     seat: Option<Seat>,
+    making: Option<Making>,
+    lease: Option<Lease>,
     over: Option<&'static str>,
 }
 
@@ -47,7 +53,7 @@ impl Session {
     pub(super) fn new(api: &SyncApi, address: Option<SocketAddr>, outbound: Outbound) -> Self {
         let now = Instant::now();
         let config = SenderConfig { heartbeat: api.config.heartbeat };
-        let head = *api.log.head().borrow();
+        let head = *api.log.released().borrow();
         Self {
             api: api.clone(),
             address,
@@ -56,6 +62,8 @@ impl Session {
             journey: Journey::new(api.spikes.clone(), now),
             filter: Filter::All,
             seat: None,
+            making: None,
+            lease: None,
             over: None,
         }
     }
@@ -63,7 +71,8 @@ impl Session {
     /// Runs until either side ends it.
     pub(super) async fn run(mut self, mut inbound: Streaming<v1::SyncRequest>) {
         metrics::gauge!("edgesync_control_sessions").increment(1);
-        let mut head = self.api.log.head();
+        let mut head = self.api.log.released();
+        let mut samples = self.api.log.samples();
         let mut drain = self.api.drain.clone();
         let never = Arc::new(Notify::new());
         let outbound = self.outbound.clone();
@@ -73,11 +82,23 @@ impl Session {
             let due = self.sender.poll_timeout().unwrap_or_else(Instant::now);
             tokio::select! {
                 message = inbound.next() => self.hear(message).await,
+                Ok(()) = samples.changed() => {
+                    let sampled = samples.borrow_and_update().clone();
+                    self.sampled(sampled.as_deref());
+                }
                 moved = head.changed() => match moved {
-                    Ok(()) => self.feed(SenderInput::Head(*head.borrow_and_update())),
+                    Ok(()) => {
+                        // A sample is of a head that is not yet released: it is to be known first.
+                        if samples.has_changed().unwrap_or(false) {
+                            let sampled = samples.borrow_and_update().clone();
+                            self.sampled(sampled.as_deref());
+                        }
+                        self.feed(SenderInput::Head(*head.borrow_and_update()));
+                    }
                     Err(_) => self.over = Some("log_failed"),
                 },
                 () = sleep_until(due.into()) => self.sender.handle_timeout(Instant::now()),
+                made = made(&mut self.making) => self.made(made),
                 () = fenced.notified() => self.feed(SenderInput::Fence),
                 () = wait_for_drain(&mut drain) => {
                     self.feed(SenderInput::Drain { retry_after: DRAIN_RETRY });
@@ -124,14 +145,96 @@ impl Session {
         };
         self.seat = Some(seat);
         let offset = hello.position.map_or(Offset::ZERO, |position| position.offset);
+        let floor = self.api.log.floor();
         let Ok(ours) = hash_at(&self.api.log, offset).await else {
             self.over = Some("log_failed");
             return;
         };
-        let head = *self.api.log.head().borrow();
+        let head = *self.api.log.released().borrow();
         tracing::info!(edge = %hello.edge, from = %offset, head = %head.offset, "session begins");
         self.filter.clone_from(&hello.filter);
-        self.feed(SenderInput::Hello { hello, ours, head });
+        self.feed(SenderInput::Hello { hello, ours, floor, head });
+    }
+
+    /// Passes on what some zones are; the edge hears of those that it wants.
+    fn sampled(&mut self, sampled: Option<&Sampled>) {
+        let Some(Sampled { position, sample }) = sampled else { return };
+        let sample = match &self.filter {
+            Filter::All => sample.clone(),
+            filter => sample.for_zones(|zone| filter.wants(zone)),
+        };
+        self.feed(SenderInput::Sample(*position, sample));
+    }
+
+    /// Has a snapshot looked for or made, while the session goes on.
+    fn look_for_snapshot(&mut self, scope: Scope, staged: Option<Staged>) {
+        let snapshots = self.api.snapshots.clone();
+        let filter = self.filter.clone();
+        self.lease = None;
+        self.making = Some(Box::pin(async move { snapshots.get(scope, filter, staged).await }));
+    }
+
+    /// A snapshot is there, or cannot be had.
+    fn made(&mut self, made: Result<Lease, Busy>) {
+        match made {
+            Ok(lease) => {
+                let (manifest, next) = (lease.manifest().clone(), lease.next);
+                let edge = self.seat.as_ref().map(Seat::to_string).unwrap_or_default();
+                let Manifest { scope, position, records, .. } = &manifest;
+                tracing::info!(edge, %scope, at = %position.offset, records, next, "snapshot begins");
+                self.progress(&manifest, next);
+                self.lease = Some(lease);
+                self.feed(SenderInput::Snapshot { manifest, next });
+            }
+            Err(busy) => {
+                let (retry_after, message) = (busy.retry_after(), busy.to_string());
+                metrics::counter!("edgesync_control_snapshots_refused_total").increment(1);
+                self.feed(SenderInput::SnapshotBusy { retry_after, message });
+            }
+        }
+    }
+
+    async fn chunk(&mut self, index: u32) {
+        let Some(lease) = &self.lease else { return };
+        match lease.chunk(index).await {
+            Ok(chunk) => {
+                let octets = chunk.body.len() as u64;
+                metrics::counter!("edgesync_control_snapshot_sent_bytes_total").increment(octets);
+                self.feed(SenderInput::Chunk(chunk));
+            }
+            Err(error) => {
+                tracing::error!(%error, "a snapshot cannot be read");
+                self.over = Some("snapshot_failed");
+            }
+        }
+    }
+
+    /// The edge has a part of the snapshot.
+    fn staged(&mut self, staged: Staged) {
+        let Some(lease) = self.lease.as_ref().filter(|l| l.manifest().id == staged.id) else {
+            return;
+        };
+        let manifest = lease.manifest().clone();
+        self.progress(&manifest, staged.next);
+        if staged.next >= manifest.chunks && manifest.scope != Scope::Store {
+            self.end_snapshot();
+        }
+    }
+
+    fn progress(&self, manifest: &Manifest, done: u32) {
+        if let Some(seat) = &self.seat {
+            let (offset, chunks) = (manifest.position.offset, manifest.chunks);
+            let repair = manifest.scope != Scope::Store;
+            self.api.fleet.snapshot(seat, Progress { offset, done, chunks, repair });
+        }
+    }
+
+    fn end_snapshot(&mut self) {
+        if self.lease.take().is_some()
+            && let Some(seat) = &self.seat
+        {
+            self.api.fleet.snapshot_ended(seat);
+        }
     }
 
     /// Ends a session that never got as far as the sender.
@@ -160,12 +263,18 @@ impl Session {
         while let Some(output) = self.sender.poll() {
             match output {
                 SenderOutput::Send(message) => self.send(message),
-                SenderOutput::Fetch { after, octets } => self.fetch(after, octets).await,
+                SenderOutput::Fetch { after, upto, octets } => {
+                    self.fetch(after, upto, octets).await;
+                }
+                SenderOutput::Snapshot { scope, staged } => self.look_for_snapshot(scope, staged),
+                SenderOutput::FetchChunk { index, .. } => self.chunk(index).await,
+                SenderOutput::Staged(staged) => self.staged(staged),
                 SenderOutput::Acked { ack, durable } => self.acked(&ack, durable),
-                SenderOutput::Nacked { first, reason } => {
-                    tracing::warn!(%first, reason, "an edge has halted");
+                SenderOutput::Nacked(halt) => {
                     if let Some(seat) = &self.seat {
-                        self.api.fleet.halted(seat, format!("offset {first}: {reason}"));
+                        let (first, held, reason) = (halt.first, halt.held, &halt.reason);
+                        tracing::warn!(edge = %seat, %first, held, reason, "an edge has halted");
+                        self.api.fleet.halted(seat, halt);
                     }
                 }
                 SenderOutput::Close => self.over = self.over.or(Some("closed")),
@@ -175,25 +284,39 @@ impl Session {
 
     fn acked(&mut self, ack: &Ack, durable: Position) {
         let latencies = self.journey.acked(ack, Instant::now());
+        let installed = |lease: &Lease| {
+            let Manifest { scope, position, .. } = lease.manifest();
+            *scope == Scope::Store && durable.offset >= position.offset
+        };
+        if self.lease.as_ref().is_some_and(installed) {
+            self.end_snapshot();
+        }
         if let Some(seat) = &self.seat {
             self.api.fleet.acked(seat, ack, durable, &latencies);
         }
     }
 
-    /// Reads what follows an offset: from memory if it is there, else from the log.
-    async fn fetch(&mut self, after: Offset, octets: usize) {
+    /// Reads what follows an offset, up to another one: from memory if it is there, else from the log.
+    async fn fetch(&mut self, after: Offset, upto: Offset, octets: usize) {
         let log_id = self.api.log.head().borrow().log;
         let position =
             |set: &CommittedSet| Position { log: log_id, offset: set.last, hash: set.hash };
-        let (mut sets, mut read_to) = (Vec::new(), None);
-        if let Some(recent) = self.api.log.recent(after, octets) {
+        let (mut sets, read_to);
+        if let Some(mut recent) = self.api.log.recent(after, octets) {
+            recent.retain(|released| released.set.last <= upto);
             let now = Instant::now();
             read_to = recent.last().map(|released| position(&released.set));
+            sets = Vec::new();
             for released in recent.iter().filter(|released| self.filter.wants(&released.zone)) {
                 self.journey.sent(released.set.last, released.at, now);
                 sets.push(released.set.clone());
             }
-        } else if let Ok(stored) = read_log(&self.api.log, after, octets).await {
+        } else {
+            let mut stored = match read_log(&self.api.log, after, octets).await {
+                Ok(stored) => stored,
+                Err(failed) => return self.over = Some(failed.label()),
+            };
+            stored.retain(|set| set.last <= upto);
             read_to = stored.last().map(position);
             let wanted = |set: &CommittedSet| match &self.filter {
                 Filter::All => true,
@@ -231,7 +354,7 @@ async fn wait_for_drain(drain: &mut watch::Receiver<bool>) {
 async fn hash_at(log: &Log, offset: Offset) -> Result<Option<HistoryHash>, ReadFailed> {
     let log = log.clone();
     let read = tokio::task::spawn_blocking(move || log.hash_at(offset)).await;
-    read.map_err(|_| ReadFailed)?.map_err(ReadFailed::from)
+    read.map_err(|_| ReadFailed::Store)?.map_err(|error| ReadFailed::from(ReadError::Store(error)))
 }
 
 /// The sets after an offset, from the log's store.
@@ -242,7 +365,7 @@ async fn read_log(
 ) -> Result<Vec<CommittedSet>, ReadFailed> {
     let log = log.clone();
     let read = tokio::task::spawn_blocking(move || log.view()?.entries(after, octets)).await;
-    let entries = read.map_err(|_| ReadFailed)?.map_err(ReadFailed::from)?;
+    let entries = read.map_err(|_| ReadFailed::Store)?.map_err(ReadFailed::from)?;
     let set = |entry: crate::log::LogEntry| CommittedSet {
         prev: entry.first.before(),
         first: entry.first,
@@ -253,12 +376,42 @@ async fn read_log(
     Ok(entries.into_iter().map(set).collect())
 }
 
-/// The log could not be read; what went wrong is logged.
-struct ReadFailed;
+/// Ready when a snapshot is there or cannot be had; never, if none is looked for.
+async fn made(making: &mut Option<Making>) -> Result<Lease, Busy> {
+    let Some(running) = making else { return std::future::pending().await };
+    let made = running.await;
+    *making = None;
+    made
+}
 
-impl From<redb::Error> for ReadFailed {
-    fn from(error: redb::Error) -> Self {
-        tracing::error!(%error, "the log cannot be read");
-        Self
+/// Why a part of the log could not be read; what went wrong is logged.
+enum ReadFailed {
+    /// The store has failed.
+    Store,
+    /// It was compacted away since the session began: the edge comes back for a snapshot.
+    Compacted,
+}
+
+impl ReadFailed {
+    const fn label(&self) -> &'static str {
+        match self {
+            Self::Store => "log_failed",
+            Self::Compacted => "compacted",
+        }
+    }
+}
+
+impl From<ReadError> for ReadFailed {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Store(error) => {
+                tracing::error!(%error, "the log cannot be read");
+                Self::Store
+            }
+            ReadError::Compacted { after, floor } => {
+                tracing::info!(%after, %floor, "the log was compacted before an edge had read it");
+                Self::Compacted
+            }
+        }
     }
 }

@@ -20,7 +20,7 @@ async fn delete(
     key: &str,
 ) -> Result<v1::DeleteRecordResponse, tonic::Status> {
     let idempotency_key = key.to_owned();
-    let request = v1::DeleteRecordRequest { id, if_version, idempotency_key };
+    let request = v1::DeleteRecordRequest { id, if_version, idempotency_key, ..Default::default() };
     control.records().delete_record(request).await.map(tonic::Response::into_inner)
 }
 

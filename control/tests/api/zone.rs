@@ -12,7 +12,7 @@ async fn get(control: &Control, origin: &str) -> Result<v1::Zone, tonic::Status>
 
 fn delete(origin: &str, if_version: u64, key: &str) -> v1::DeleteZoneRequest {
     let (origin, idempotency_key) = (origin.to_owned(), key.to_owned());
-    v1::DeleteZoneRequest { origin, if_version, idempotency_key }
+    v1::DeleteZoneRequest { origin, if_version, idempotency_key, ..Default::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,6 +21,7 @@ pub(super) struct Gathered {
     pub(super) zone: Name,
     pub(super) text: Vec<u8>,
     pub(super) idempotency: Option<IdempotencyKey>,
+    pub(super) override_guard: bool,
 }
 
 /// Takes in all messages of an import.
@@ -51,11 +52,13 @@ pub(super) async fn gather(mut messages: Streaming<ImportZoneRequest>) -> Result
     let hash = || {
         let mut hasher = blake3::Hasher::new();
         hasher.update(zone.wire());
+        hasher.update(&[u8::from(first.override_guard)]);
         hasher.update(&text);
         *hasher.finalize().as_bytes()
     };
     let idempotency = caller::idempotency(first.idempotency_key, hash)?;
-    Ok(Gathered { zone, text, idempotency })
+    let override_guard = first.override_guard;
+    Ok(Gathered { zone, text, idempotency, override_guard })
 }
 
 async fn next(

@@ -40,13 +40,19 @@ pub(super) async fn import(
     request: Request<Streaming<v1::ImportZoneRequest>>,
 ) -> Result<v1::ImportZoneResponse, Status> {
     let caller = caller::caller(&request, methods::IMPORT_ZONE);
-    let permit = api.imports.clone().acquire_owned().await;
-    let permit = permit.map_err(|_| status::stopping())?;
+    let permit = permit(api).await?;
     let gathered = gather(request.into_inner()).await?;
     let call = Call { caller, idempotency: gathered.idempotency };
-    let import = Import { api: api.clone(), zone: gathered.zone, call, _permit: permit };
+    let (zone, override_guard) = (gathered.zone, gathered.override_guard);
+    let import = Import { api: api.clone(), zone, call, override_guard, _permit: permit };
     let done = tokio::spawn(import.run(gathered.text)).await;
     done.map_err(|error| Status::internal(format!("the import failed: {error}")))?
+}
+
+/// Leave to hold a zone in memory.
+async fn permit(api: &Api) -> Result<OwnedSemaphorePermit, Status> {
+    let permit = api.imports.clone().acquire_owned().await;
+    permit.map_err(|_| status::stopping())
 }
 
 /// Reads a zone file and checks what needs no zone.
@@ -65,22 +71,48 @@ fn read(text: &[u8], zone: &Name) -> Result<Vec<RecordData>, Status> {
     }
 }
 
-/// An import whose text is whole.
-struct Import {
+/// An import whose text is whole, or something else that makes a zone equal to what is wanted.
+pub(super) struct Import {
     api: Api,
     zone: Name,
     call: Call,
+    override_guard: bool,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Import {
     async fn run(self, text: Vec<u8>) -> Result<v1::ImportZoneResponse, Status> {
-        if let Some(committed) = self.api.replayed(&self.call).await? {
-            let receipt = Some(receipt(&committed));
-            return Ok(v1::ImportZoneResponse { receipt, ..Default::default() });
+        if let Some(response) = self.replayed().await? {
+            return Ok(response);
         }
         let zone = self.zone.clone();
-        let mut wanted = blocking(move || read(&text, &zone)).await??;
+        let wanted = blocking(move || read(&text, &zone)).await??;
+        self.make_equal(wanted).await
+    }
+
+    /// Something else than an import that makes a zone equal to what is wanted.
+    pub(super) async fn new(
+        api: &Api,
+        zone: Name,
+        call: Call,
+        override_guard: bool,
+    ) -> Result<Self, Status> {
+        Ok(Self { api: api.clone(), zone, call, override_guard, _permit: permit(api).await? })
+    }
+
+    /// The answer that an earlier call with the same idempotency key got.
+    pub(super) async fn replayed(&self) -> Result<Option<v1::ImportZoneResponse>, Status> {
+        let committed = self.api.replayed(&self.call).await?;
+        let receipt = committed.map(|committed| receipt(&committed));
+        Ok(receipt
+            .map(|receipt| v1::ImportZoneResponse { receipt: Some(receipt), ..Default::default() }))
+    }
+
+    /// Makes the zone have these records and no others.
+    pub(super) async fn make_equal(
+        self,
+        mut wanted: Vec<RecordData>,
+    ) -> Result<v1::ImportZoneResponse, Status> {
         let mut attempt = 1;
         loop {
             let (planned, records) = self.plan(wanted).await?;
@@ -159,7 +191,7 @@ impl Import {
     /// Commits what makes the import visible.
     async fn visible(&self, action: Action, seen: Option<Offset>) -> Result<Committed, WriteError> {
         let mut write = self.call.clone().write(self.zone.clone(), action);
-        write.if_zone_version = seen;
+        (write.if_zone_version, write.override_guard) = (seen, self.override_guard);
         self.api.log.commit(write).await
     }
 

@@ -80,6 +80,14 @@ pub enum ReceiverOutput {
     Apply(CommittedSet),
     /// Make a position durable that has no set for this edge, after all sets before it.
     Progress(Position),
+    /// A snapshot will take the place of all there is: to be told, and to be alarmed if the history
+    /// differs.
+    Replacing {
+        /// Why: one line.
+        reason: String,
+        /// True if what there is is not of the control plane's history (invariant 12).
+        diverged: bool,
+    },
     /// After all that was to be applied before it: compare these zones with the store.
     Compare {
         /// Where the sample stands.
@@ -358,7 +366,10 @@ impl Receiver {
         self.alive(now);
         self.phase = Phase::Live;
         match welcome.start {
-            Start::Snapshot { .. } => self.await_snapshot(),
+            Start::Snapshot { reason, diverged } => {
+                self.await_snapshot();
+                self.outputs.push_back(ReceiverOutput::Replacing { reason, diverged });
+            }
             Start::Resume => {
                 let genesis = Position::genesis(welcome.head.log);
                 let ours = self.received.get_or_insert(genesis).log;

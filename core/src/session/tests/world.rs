@@ -192,7 +192,7 @@ impl ModelStore {
                 self.staged().map(ReceiverInput::Staged)
             }
             ReceiverOutput::Install(id) => self.install(id, log),
-            ReceiverOutput::Restart => None,
+            ReceiverOutput::Restart | ReceiverOutput::Replacing { .. } => None,
             ReceiverOutput::Send(_) | ReceiverOutput::Reconnect { .. } => unreachable!(),
         }
     }

@@ -1,0 +1,194 @@
+//! Makes a snapshot from one view of the log's store. Each zone is counted and digested as it is read:
+//! a damaged one is never sent on (invariant 17).
+
+use std::{io, path::Path};
+
+use edgesync_core::{
+    digest::Digest,
+    fold::{ZoneState, ZoneStates},
+    key,
+    name::Name,
+    session::Filter,
+    snapshot::{ChunkWriter, Manifest, Scope, SnapshotId},
+};
+
+use super::file::{Chunks, SnapshotFile};
+use crate::log::{Log, View};
+
+/// Zones that are read at a time.
+const ZONES: usize = 500;
+/// Octets that have to stay free on the disk beside a snapshot.
+const RESERVE_OCTETS: u64 = 64 << 20;
+/// Octets of a record in a snapshot's file, about.
+const RECORD_OCTETS: u64 = 128;
+
+/// Why a snapshot is not made.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeError {
+    /// The store cannot be read.
+    #[error("the log's store cannot be read: {0}")]
+    Store(redb::Error),
+    /// What is read is not what was written.
+    #[error(
+        "the zone {zone} is damaged: it has {found} records with the digest {found_digest}, and \
+         should have {expected} with {expected_digest}; restore the log from a backup"
+    )]
+    Damaged {
+        /// Its origin.
+        zone: Name,
+        /// Number of records that the store says it has.
+        expected: u64,
+        /// Number of records read.
+        found: u64,
+        /// Digest that the store says it has.
+        expected_digest: Digest,
+        /// Digest of the records read.
+        found_digest: Digest,
+    },
+    /// The file cannot be written.
+    #[error("its file cannot be written: {0}")]
+    Io(#[from] io::Error),
+    /// There is no room for it.
+    #[error("its file takes about {wanted} octets, and {free} are free")]
+    Space {
+        /// What it takes, with a reserve.
+        wanted: u64,
+        /// What there is.
+        free: u64,
+    },
+    /// Its maker panicked: a defect, or a damaged store.
+    #[error("its maker failed: {0}")]
+    Panicked(String),
+}
+
+impl From<redb::Error> for MakeError {
+    fn from(error: redb::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Makes a snapshot of what an edge with a filter is to have.
+pub(super) fn make(
+    log: &Log,
+    dir: &Path,
+    scope: Scope,
+    filter: &Filter,
+    view: Option<View>,
+) -> Result<SnapshotFile, MakeError> {
+    // Pinned before the view is there: what follows it cannot go in between.
+    let pin = log.pin(log.floor());
+    let view = view.map_or_else(|| log.view(), Ok)?;
+    let position = view.position()?;
+    let id = SnapshotId(rand::random());
+    let manifest = Manifest { id, position, scope, zones: 0, records: 0, octets: 0, chunks: 0 };
+    let mut maker = Maker {
+        view: &view,
+        writer: ChunkWriter::default(),
+        chunks: Chunks::create(dir, id)?,
+        manifest,
+    };
+    maker.check_space(dir)?;
+    match maker.manifest.scope.clone() {
+        Scope::Zone(zone) => {
+            let states = view.zone_states(&zone)?;
+            if !states.is_empty() {
+                maker.zone(&zone, &states)?;
+            }
+        }
+        Scope::Store => maker.zones(filter)?,
+    }
+    maker.finish_chunk()?;
+    let Maker { chunks, manifest, .. } = maker;
+    let manifest = Manifest { chunks: chunks.next(), ..manifest };
+    let low = pin;
+    let pin = log.pin(position.offset);
+    drop(low);
+    metrics::counter!("edgesync_control_snapshots_made_total").increment(1);
+    Ok(chunks.finish(manifest, pin))
+}
+
+/// A snapshot that is being made.
+struct Maker<'a> {
+    view: &'a View,
+    writer: ChunkWriter,
+    chunks: Chunks,
+    manifest: Manifest,
+}
+
+impl Maker<'_> {
+    fn check_space(&self, dir: &Path) -> Result<(), MakeError> {
+        let stat = rustix::fs::statvfs(dir).map_err(io::Error::from)?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let records = match &self.manifest.scope {
+            Scope::Store => self.view.record_count()?,
+            Scope::Zone(zone) => self.view.zone(zone)?.map_or(0, |state| state.records),
+        };
+        let wanted = RESERVE_OCTETS.saturating_add(records.saturating_mul(RECORD_OCTETS));
+        if free < wanted { Err(MakeError::Space { wanted, free }) } else { Ok(()) }
+    }
+
+    fn zones(&mut self, filter: &Filter) -> Result<(), MakeError> {
+        let mut after: Option<Name> = None;
+        loop {
+            let zones = self.view.all_zones(after.as_ref(), ZONES)?;
+            let Some((last, _)) = zones.last() else { return Ok(()) };
+            after = Some(last.clone());
+            for (zone, states) in zones.iter().filter(|(zone, _)| filter.wants(zone)) {
+                self.zone(zone, states)?;
+            }
+        }
+    }
+
+    /// Adds a zone, with the generation that is being written if there is one: the log after the
+    /// snapshot goes on writing it.
+    fn zone(&mut self, zone: &Name, states: &ZoneStates) -> Result<(), MakeError> {
+        self.writer.zone(zone, states);
+        for state in states.visible.iter().chain(&states.hidden) {
+            self.generation(zone, state)?;
+        }
+        if let Some(visible) = states.visible {
+            self.manifest.zones += 1;
+            self.manifest.records += visible.records;
+        }
+        if self.writer.is_full() {
+            self.finish_chunk()?;
+        }
+        Ok(())
+    }
+
+    fn generation(&mut self, zone: &Name, state: &ZoneState) -> Result<(), MakeError> {
+        let (mut found, mut digest) = (0, Digest::empty());
+        let view = self.view;
+        view.each_record(state.generation, |key, value| -> Result<(), MakeError> {
+            // One that cannot be read is missing in the digest, and so is found out.
+            if let Ok(record) = key::read_record(zone, key, value) {
+                digest = digest.plus(&record);
+            }
+            found += 1;
+            self.writer.record(key, value);
+            if self.writer.is_full() {
+                self.finish_chunk()?;
+            }
+            Ok(())
+        })?;
+        if (found, digest) == (state.records, state.digest) {
+            return Ok(());
+        }
+        Err(MakeError::Damaged {
+            zone: zone.clone(),
+            expected: state.records,
+            found,
+            expected_digest: state.digest,
+            found_digest: digest,
+        })
+    }
+
+    fn finish_chunk(&mut self) -> Result<(), MakeError> {
+        if !self.writer.is_empty() {
+            self.manifest.octets += self.writer.octets() as u64;
+            let chunk = self.writer.finish(self.manifest.id, self.chunks.next())?;
+            self.chunks.push(&chunk)?;
+        }
+        Ok(())
+    }
+}

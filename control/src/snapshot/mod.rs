@@ -1,0 +1,253 @@
+//! Snapshots for edges whose next change is gone from the log, and for zones that have drifted. Each
+//! is a file, made once from one consistent view, and read by all who need it (rule 18). Of those who
+//! need one only so many are served at once; the others are told when to come back.
+
+mod file;
+mod make;
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use edgesync_core::{
+    position::Offset,
+    session::Filter,
+    snapshot::{Chunk, Manifest, Scope, Staged},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+};
+
+use self::file::SnapshotFile;
+pub use self::make::MakeError;
+use crate::log::{Log, View};
+
+/// How long a snapshot that nobody reads is kept: edges that were cut off come back for it.
+const KEPT: Duration = Duration::from_secs(600);
+/// Changes since a snapshot, for each of its records, with which making a new one is no gain.
+const REUSED_PER_RECORD: u64 = 1;
+/// Changes since a snapshot with which a new one is never made.
+const REUSED: u64 = 10_000;
+/// When to ask again if there is no slot.
+const BUSY_RETRY: Duration = Duration::from_secs(5);
+/// When to ask again if none can be made.
+const FAILED_RETRY: Duration = Duration::from_secs(30);
+
+/// A handle on the snapshots. Cheap to clone.
+#[derive(Clone)]
+pub struct Snapshots {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    log: Log,
+    dir: PathBuf,
+    slots: Arc<Semaphore>,
+    /// One is made at a time; who waits here may find it made.
+    making: tokio::sync::Mutex<()>,
+    files: Mutex<Vec<Kept>>,
+}
+
+/// A snapshot that is there, and when it was last asked for.
+struct Kept {
+    file: Arc<SnapshotFile>,
+    filter: Filter,
+    used: Instant,
+}
+
+/// A snapshot in use by one session.
+pub struct Lease {
+    file: Arc<SnapshotFile>,
+    /// The first chunk that the edge has not.
+    pub next: u32,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Lease {
+    /// What the snapshot has.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.file.manifest
+    }
+
+    /// Reads a chunk.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub async fn chunk(&self, index: u32) -> io::Result<Chunk> {
+        let file = Arc::clone(&self.file);
+        let read = spawn_blocking(move || file.chunk(index)).await;
+        read.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+}
+
+/// Why there is no snapshot now.
+#[derive(Debug, thiserror::Error)]
+pub enum Busy {
+    /// As many are being sent as may be.
+    #[error("as many snapshots are being sent as may be: this edge's turn comes")]
+    Slots,
+    /// The release is frozen, and there is none of what is released.
+    #[error("the release is frozen, and no snapshot was made of it before")]
+    Frozen,
+    /// It could not be made.
+    #[error("the snapshot could not be made: {0}")]
+    Failed(#[from] MakeError),
+}
+
+impl Busy {
+    /// When to ask again.
+    #[must_use]
+    pub const fn retry_after(&self) -> Duration {
+        match self {
+            Self::Slots => BUSY_RETRY,
+            Self::Frozen | Self::Failed(_) => FAILED_RETRY,
+        }
+    }
+}
+
+impl Snapshots {
+    /// Snapshots of a log, in a directory that is emptied first; so many are sent at once.
+    ///
+    /// # Errors
+    /// If the directory cannot be used.
+    pub fn open(log: Log, dir: PathBuf, at_once: usize) -> io::Result<Self> {
+        match std::fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        std::fs::create_dir_all(&dir)?;
+        let slots = Arc::new(Semaphore::new(at_once));
+        let (making, files) = (tokio::sync::Mutex::default(), Mutex::default());
+        Ok(Self { shared: Arc::new(Shared { log, dir, slots, making, files }) })
+    }
+
+    fn files(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.shared.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A snapshot of what an edge with a filter is to have: the one that it has begun to take, if it
+    /// is still there, else one that is or is made.
+    ///
+    /// # Errors
+    /// If there is none for it now.
+    pub async fn get(
+        &self,
+        scope: Scope,
+        filter: Filter,
+        staged: Option<Staged>,
+    ) -> Result<Lease, Busy> {
+        let slots = Arc::clone(&self.shared.slots);
+        let slot = slots.try_acquire_owned().map_err(|_| Busy::Slots)?;
+        let lease = |file: Arc<SnapshotFile>, next| Lease { file, next, _slot: slot };
+        if let Some((file, next)) = staged.and_then(|staged| self.begun(&scope, &filter, staged)) {
+            return Ok(lease(file, next));
+        }
+        let _making = self.shared.making.lock().await;
+        if let Some(file) = self.there(&scope, &filter) {
+            return Ok(lease(file, 0));
+        }
+        let head = *self.shared.log.head().borrow();
+        if self.shared.log.frozen().is_some_and(|freeze| freeze.released != head) {
+            return Err(Busy::Frozen);
+        }
+        let file = self.make(scope, filter, None).await.inspect_err(|error| {
+            tracing::error!(%error, "a snapshot could not be made");
+        })?;
+        Ok(lease(file, 0))
+    }
+
+    /// Makes a snapshot of all zones, as a view shows them, for those who will need one while the
+    /// release is frozen.
+    pub async fn prepare(&self, view: View) {
+        let _making = self.shared.making.lock().await;
+        if let Err(error) = self.make(Scope::Store, Filter::All, Some(view)).await {
+            tracing::warn!(%error, "no snapshot of the frozen release could be made");
+        }
+    }
+
+    /// The snapshot that an edge has a part of.
+    fn begun(
+        &self,
+        scope: &Scope,
+        filter: &Filter,
+        staged: Staged,
+    ) -> Option<(Arc<SnapshotFile>, u32)> {
+        let mut files = self.files();
+        let kept = files.iter_mut().find(|kept| {
+            let manifest = &kept.file.manifest;
+            manifest.id == staged.id && manifest.scope == *scope && kept.filter == *filter
+        })?;
+        kept.used = Instant::now();
+        let next = staged.next.min(kept.file.manifest.chunks);
+        Some((Arc::clone(&kept.file), next))
+    }
+
+    /// A snapshot that is there and does as well as a new one. A repair is always made anew: it has
+    /// to stand where the edge's session is.
+    fn there(&self, scope: &Scope, filter: &Filter) -> Option<Arc<SnapshotFile>> {
+        let head = self.shared.log.released().borrow().offset;
+        let does = |kept: &&mut Kept| {
+            let Manifest { position, records, .. } = &kept.file.manifest;
+            let worth = REUSED.max(records.saturating_mul(REUSED_PER_RECORD));
+            let since = head.since(position.offset);
+            position.offset <= head && since <= worth && kept.filter == *filter
+        };
+        let mut files = self.files();
+        let mut whole = files.iter_mut().filter(|kept| kept.file.manifest.scope == Scope::Store);
+        let kept = whole.rfind(does).filter(|_| *scope == Scope::Store)?;
+        kept.used = Instant::now();
+        Some(Arc::clone(&kept.file))
+    }
+
+    async fn make(
+        &self,
+        scope: Scope,
+        filter: Filter,
+        view: Option<View>,
+    ) -> Result<Arc<SnapshotFile>, MakeError> {
+        let (log, dir) = (self.shared.log.clone(), self.shared.dir.clone());
+        let wanted = filter.clone();
+        let made = spawn_blocking(move || make::make(&log, &dir, scope, &wanted, view)).await;
+        let file = Arc::new(made.map_err(|error| MakeError::Panicked(error.to_string()))??);
+        let kept = Kept { file: Arc::clone(&file), filter, used: Instant::now() };
+        self.files().push(kept);
+        Ok(file)
+    }
+
+    /// Lets go of the snapshots that nobody has asked for in a while; with them go their pins.
+    pub fn tidy(&self) {
+        let gone = |kept: &mut Kept| {
+            let idle = Arc::strong_count(&kept.file) == 1;
+            let is_repair = kept.file.manifest.scope != Scope::Store;
+            idle && (is_repair || kept.used.elapsed() >= KEPT)
+        };
+        let frozen = self.shared.log.frozen().is_some();
+        let old: Vec<Kept> = {
+            let mut files = self.files();
+            files.extract_if(.., |kept| !frozen && gone(kept)).collect()
+        };
+        // Their files are removed here, without the lock.
+        drop(old);
+        let files = self.files();
+        let octets: u64 = files.iter().map(|kept| kept.file.octets()).sum();
+        metrics::gauge!("edgesync_control_snapshot_files").set(count(files.len() as u64));
+        metrics::gauge!("edgesync_control_snapshot_bytes").set(count(octets));
+    }
+
+    /// The lowest offset that a snapshot still stands at, for people.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Offset> {
+        self.files().iter().map(|kept| kept.file.manifest.position.offset).min()
+    }
+}
+
+/// A count as a metric's value; exact up to 2^53.
+#[allow(clippy::cast_precision_loss)]
+const fn count(number: u64) -> f64 {
+    number as f64
+}
