@@ -13,6 +13,7 @@ use edgesync_host::units::{ByteSize, Period};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    apply::PauseConfig,
     link::{Endpoint, EndpointError},
     reconnect::ReconnectConfig,
     store::StoreConfig,
@@ -22,6 +23,8 @@ use crate::{
 pub const ENVIRONMENT: &str = "EDGESYNC_EDGE_";
 /// The host's name.
 const HOSTNAME: &str = "/proc/sys/kernel/hostname";
+/// Name of the file in the data directory that freezes the edge while it is there.
+pub const FREEZE_FILE: &str = "freeze";
 /// The word for all zones.
 const ALL: &str = "all";
 
@@ -87,11 +90,13 @@ impl Default for Zones {
 pub struct StoreTable {
     /// Memory for the store's cache.
     pub cache_capacity: ByteSize,
+    /// What has to stay free on the store's disk.
+    pub min_free: ByteSize,
 }
 
 impl Default for StoreTable {
     fn default() -> Self {
-        Self { cache_capacity: ByteSize::from_mib(64) }
+        Self { cache_capacity: ByteSize::from_mib(64), min_free: ByteSize::from_mib(64) }
     }
 }
 
@@ -171,6 +176,8 @@ pub struct Settings {
     pub metrics_listen: SocketAddr,
     /// The unix socket of the local API.
     pub socket: PathBuf,
+    /// What keeps changes from being applied for a while.
+    pub pauses: PauseConfig,
     /// Octets of change sets taken ahead of the acks.
     pub window: u32,
     /// Which control planes, and how to come back to them.
@@ -220,6 +227,11 @@ impl Config {
                 data_dir: self.data_dir.clone(),
                 cache_octets: cache.get(),
                 filter: self.zones.filter()?,
+            },
+            pauses: PauseConfig {
+                freeze_file: self.data_dir.join(FREEZE_FILE),
+                data_dir: self.data_dir.clone(),
+                min_free: self.store.min_free.get(),
             },
             metrics_listen: self.metrics_listen,
             socket: self.socket.clone(),

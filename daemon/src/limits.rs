@@ -23,6 +23,12 @@ pub const PURGE_RECORDS: usize = 64;
 pub const SYNC_CHANGES: usize = 4_096;
 /// How long changes that are written may wait for the sync that they share, under backlog.
 pub const SYNC_WAIT: Duration = Duration::from_millis(50);
+/// Processes that may end while applying what follows one offset, before the next starts halted.
+pub const STRIKES: u32 = 3;
+/// Time between two looks at the disk and at the freeze file.
+pub const LOOK_PERIOD: Duration = Duration::from_millis(200);
+/// Octets that are written to see whether a disk takes anything again.
+pub const PROBE_OCTETS: usize = 64 * 1024;
 /// Stores put aside that are kept.
 pub const QUARANTINES_KEPT: usize = 2;
 /// Messages to the control plane that may wait for the network.

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use edgesync_core::spike::SpikeWatch;
+use edgesync_core::{snapshot::Scope, spike::SpikeWatch};
 use metrics::{
     Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
     gauge, histogram,
@@ -157,7 +157,15 @@ pub struct StateMetrics {
     size: Gauge,
     epoch: Gauge,
     halted: Gauge,
-    rebuilds: Counter,
+    held: Gauge,
+    paused: Gauge,
+    diverged: Counter,
+    drifts: Counter,
+    snapshots: Counter,
+    rejected: Counter,
+    repairs: Counter,
+    snapshot_done: Gauge,
+    snapshot_chunks: Gauge,
 }
 
 impl std::fmt::Debug for StateMetrics {
@@ -257,9 +265,43 @@ impl StateMetrics {
                 Count,
                 "1 if the edge has halted before a change set, or its store has failed.",
             ),
-            rebuilds: counted(
-                "edgesync_edge_rebuilds_total",
-                "Stores put aside because their history is not the control plane's.",
+            held: described(
+                "edgesync_edge_held",
+                Count,
+                "1 if the edge waits for a person to confirm what takes too much away.",
+            ),
+            paused: described(
+                "edgesync_edge_paused",
+                Count,
+                "1 while nothing is applied, because the disk is full or the edge frozen.",
+            ),
+            diverged: counted(
+                "edgesync_edge_diverged_total",
+                "Sessions that found another history at the control plane than in the store.",
+            ),
+            drifts: counted(
+                "edgesync_edge_digest_mismatches_total",
+                "Times that a zone was not what the control plane said, or its records not what the \
+                 store said.",
+            ),
+            snapshots: counted(
+                "edgesync_edge_snapshots_total",
+                "Snapshots that took the place of all there was.",
+            ),
+            rejected: counted(
+                "edgesync_edge_snapshots_rejected_total",
+                "Snapshots thrown away because they were not what they said.",
+            ),
+            repairs: counted("edgesync_edge_repairs_total", "Zones replaced by their snapshots."),
+            snapshot_done: described(
+                "edgesync_edge_snapshot_chunks_done",
+                Count,
+                "Chunks that are durable here of the snapshot that is taken, or was last.",
+            ),
+            snapshot_chunks: described(
+                "edgesync_edge_snapshot_chunks",
+                Count,
+                "Chunks of the snapshot that is taken, or was last.",
             ),
         }
     }
@@ -276,9 +318,31 @@ impl StateMetrics {
         self.received.increment(changes);
     }
 
-    /// A store is put aside by the control plane's word.
-    pub fn rebuild(&self) {
-        self.rebuilds.increment(1);
+    /// The control plane's history is another one.
+    pub fn diverged(&self) {
+        self.diverged.increment(1);
+    }
+
+    /// A zone differs.
+    pub fn drift(&self) {
+        self.drifts.increment(1);
+    }
+
+    /// So many chunks of a snapshot are there.
+    pub fn snapshot(&self, done: u32, chunks: u32) {
+        self.snapshot_done.set(done);
+        self.snapshot_chunks.set(chunks);
+    }
+
+    /// A snapshot is in place.
+    pub fn installed(&self, scope: &Scope) {
+        let count = if *scope == Scope::Store { &self.snapshots } else { &self.repairs };
+        count.increment(1);
+    }
+
+    /// A snapshot was thrown away.
+    pub fn rejected(&self) {
+        self.rejected.increment(1);
     }
 
     /// A session goes on from an offset.
@@ -306,7 +370,12 @@ impl StateMetrics {
         self.zones.set(approximately(totals.zones));
         self.records.set(approximately(totals.records));
         self.epoch.set(approximately(status.boot_epoch));
-        self.halted.set(if status.halted.is_some() { 1.0 } else { 0.0 });
+        let flag = |is: bool| if is { 1.0 } else { 0.0 };
+        let held = status.halted.as_ref().is_some_and(|halt| halt.held);
+        let halted = status.failed.is_some() || (status.halted.is_some() && !held);
+        self.halted.set(flag(halted));
+        self.held.set(flag(held));
+        self.paused.set(flag(status.paused.is_some()));
     }
 }
 

@@ -17,7 +17,7 @@ use edgesync_host::{
 };
 use tokio::{
     net::{TcpListener, UnixListener},
-    sync::{oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     task::{JoinHandle, spawn_blocking},
     time::{MissedTickBehavior, interval, timeout},
 };
@@ -36,6 +36,8 @@ use crate::{
 
 /// How often the metrics of the state are told.
 const TELL: Duration = Duration::from_millis(250);
+/// Wishes of people that may wait.
+const COMMANDS: usize = 16;
 /// How many tells stand between two looks at the store's size.
 const SIZE_EACH: u32 = 40;
 
@@ -97,14 +99,17 @@ pub async fn run(
     state.resumed_from(first.resumed_from.0);
     let (status, watched) = watch::channel(first);
     let (_keep, fixed) = watch::channel(settings.reconnect.clone());
+    let (commander, commands) = mpsc::channel(COMMANDS);
     let session = Session::new(SessionParts {
         hello: hello(&settings, &store),
-        applying: apply::start(store)?,
+        applying: apply::start(store, settings.pauses.clone())?,
+        commands,
         reconnect: surroundings.reconnect.unwrap_or(fixed),
         status,
         metrics: Arc::clone(&state),
     });
-    let outside = Outside::open(&settings, &reader, &watched, listener, page);
+    let local = Local::new(settings.edge.clone(), reader.clone(), watched.clone(), commander);
+    let outside = Outside::open(local, &reader, listener, page);
     let teller = tokio::spawn(tell(state, reader, watched));
     // A task of its own: whoever waits on this future may do so on a thread that wakes up slowly.
     let (stop, stopped) = oneshot::channel::<()>();
@@ -156,6 +161,8 @@ fn hello(settings: &Settings, store: &Store) -> Hello {
         boot_epoch: store.epoch(),
         position: store.durable(),
         filter: settings.store.filter.clone(),
+        stored_filter: store.filter(),
+        staged: store.staged(),
         protocol: PROTOCOL,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         window: settings.window,
@@ -181,14 +188,12 @@ struct Outside {
 
 impl Outside {
     fn open(
-        settings: &Settings,
+        local: Local,
         reader: &Reader,
-        status: &watch::Receiver<Status>,
         listener: UnixListener,
         page: Option<(Metrics, TcpListener)>,
     ) -> Self {
         let mut outside = Self { stops: Vec::new(), servers: Vec::new() };
-        let local = Local::new(settings.edge.clone(), reader.clone(), status.clone());
         let stopped = outside.stop();
         outside.servers.push(tokio::spawn(async move {
             if let Err(error) = local.serve(listener, stopped).await {
@@ -199,7 +204,7 @@ impl Outside {
             let reader = reader.clone();
             let serving = move || match reader.is_serving() {
                 true => Ok(()),
-                false => Err("the store is being rebuilt".to_owned()),
+                false => Err("the store is being opened".to_owned()),
             };
             let page = Page::new(metrics, serving);
             let stopped = outside.stop();

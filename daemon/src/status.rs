@@ -3,7 +3,11 @@
 
 use std::time::{Instant, SystemTime};
 
-use edgesync_core::position::{Offset, Position};
+use edgesync_core::{
+    position::{Offset, Position},
+    session::Halt,
+    snapshot::Manifest,
+};
 
 /// How the daemon stands with the control plane.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -17,12 +21,14 @@ pub enum LinkState {
     Connected,
     /// Waits for a person: a change set was refused, or the store has failed.
     Halted,
+    /// Waits for a person to confirm what takes too much away.
+    Held,
 }
 
 impl LinkState {
     /// All states.
-    pub const ALL: [Self; 4] =
-        [Self::Disconnected, Self::Connecting, Self::Connected, Self::Halted];
+    pub const ALL: [Self; 5] =
+        [Self::Disconnected, Self::Connecting, Self::Connected, Self::Halted, Self::Held];
 
     /// One word for metrics and logs.
     #[must_use]
@@ -32,6 +38,7 @@ impl LinkState {
             Self::Connecting => "connecting",
             Self::Connected => "connected",
             Self::Halted => "halted",
+            Self::Held => "held",
         }
     }
 }
@@ -63,18 +70,45 @@ pub struct Status {
     pub oldest_received: Option<Instant>,
     /// Why it is disconnected: one line.
     pub reason: String,
-    /// Why it has halted, if it has: one line.
-    pub halted: Option<String>,
+    /// What it has halted before, if it has.
+    pub halted: Option<Halt>,
+    /// Why the store has failed, if it has: one line.
+    pub failed: Option<String>,
+    /// Why nothing is applied for now, if nothing is: one line.
+    pub paused: Option<String>,
+    /// The snapshot that it takes, if it does.
+    pub snapshot: Option<(Manifest, u32)>,
+    /// Number of times that a zone was found to differ.
+    pub drifts: u64,
+    /// Number of zones repaired.
+    pub repairs: u64,
 }
 
 impl Status {
+    /// Why nothing is applied, if nothing is: one line.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let halted = || {
+            let Halt { first, last, held, reason } = self.halted.as_ref()?;
+            let word = if *held { "held" } else { "halted" };
+            Some(format!("{word} before offsets {first} to {last}: {reason}"))
+        };
+        self.failed.clone().or_else(halted).or_else(|| self.paused.clone())
+    }
+
     /// One line for systemd and logs.
     #[must_use]
     pub fn line(&self) -> String {
         let offset = self.durable.map_or(Offset::ZERO, |position| position.offset);
         let (link, head) = (self.link.label(), self.head);
-        match (&self.halted, self.link) {
-            (Some(reason), _) => format!("halted at offset {offset}: {reason}"),
+        if let Some((manifest, done)) = &self.snapshot {
+            let (scope, chunks) = (&manifest.scope, manifest.chunks);
+            return format!(
+                "serving offset {offset}; snapshot of {scope}: {done} of {chunks} chunks"
+            );
+        }
+        match (self.trouble(), self.link) {
+            (Some(reason), _) => format!("serving offset {offset}; {reason}"),
             (None, LinkState::Disconnected) => {
                 format!("serving offset {offset}; {link}: {}", self.reason)
             }

@@ -6,7 +6,7 @@ mod wire;
 
 use std::{sync::Arc, time::Duration};
 
-use edgesync_core::{edge_id::EdgeId, name::Name, rdata};
+use edgesync_core::{edge_id::EdgeId, name::Name, position::Offset, rdata};
 use edgesync_proto::{
     DESCRIPTORS, convert,
     v1::{
@@ -18,7 +18,7 @@ pub use socket::{Socket, SocketError};
 use tokio::{
     net::UnixListener,
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     task::spawn_blocking,
     time::{sleep, timeout},
 };
@@ -27,10 +27,15 @@ use tonic::{Request, Response, Status, transport::Server};
 
 use crate::{
     limits::{LIST_ZONES, LONG_READS, WATCH_PERIOD},
+    session::Command,
     status::Status as EdgeStatus,
     store::{Reader, StoreError},
 };
 
+/// Why there is nothing to resume.
+const NOT_HALTED: &str = "the edge is not halted: it applies what comes";
+/// Characters of a caller's name.
+const PRINCIPAL_CHARS: usize = 64;
 /// How long a client may take to take a part of an answer, before its answer is given up.
 const STALL: Duration = Duration::from_secs(30);
 /// Parts of an answer that wait for a client.
@@ -42,6 +47,7 @@ pub struct Local {
     edge: EdgeId,
     reader: Reader,
     status: watch::Receiver<EdgeStatus>,
+    commands: mpsc::Sender<Command>,
     long_reads: Arc<Semaphore>,
 }
 
@@ -59,8 +65,14 @@ pub enum LocalError {
 impl Local {
     /// An API for an edge.
     #[must_use]
-    pub fn new(edge: EdgeId, reader: Reader, status: watch::Receiver<EdgeStatus>) -> Self {
-        Self { edge, reader, status, long_reads: Arc::new(Semaphore::new(LONG_READS)) }
+    pub fn new(
+        edge: EdgeId,
+        reader: Reader,
+        status: watch::Receiver<EdgeStatus>,
+        commands: mpsc::Sender<Command>,
+    ) -> Self {
+        let long_reads = Arc::new(Semaphore::new(LONG_READS));
+        Self { edge, reader, status, commands, long_reads }
     }
 
     /// Serves until `shutdown` is done and what was begun is answered.
@@ -95,6 +107,13 @@ impl Local {
         wire::status(&self.edge, &status, self.reader.totals())
     }
 
+    /// Asks the session for something.
+    async fn ask<T>(&self, command: Command, answered: oneshot::Receiver<T>) -> Result<T, Status> {
+        let ends = || Status::unavailable("the daemon ends");
+        self.commands.send(command).await.map_err(|_| ends())?;
+        answered.await.map_err(|_| ends())
+    }
+
     async fn long_read(&self) -> Result<OwnedSemaphorePermit, Status> {
         let permit = Arc::clone(&self.long_reads).acquire_owned().await;
         permit.map_err(|_| Status::unavailable("the daemon ends"))
@@ -116,6 +135,11 @@ fn failure(error: &StoreError) -> Status {
         StoreError::Closed => Status::unavailable(error.to_string()),
         _ => Status::internal(format!("the store could not be read: {error}")),
     }
+}
+
+/// What a caller says of himself, as one short line.
+fn one_line(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(PRINCIPAL_CHARS).collect()
 }
 
 /// A name that a caller gives.
@@ -236,6 +260,48 @@ impl EdgeService for Local {
             let _permit = permit;
             reader.verify()
         });
-        Ok(Response::new(wire::verified(verified.await?)))
+        let verified = verified.await?;
+        let damaged: Vec<_> = verified.mismatches.iter().map(|m| m.origin.clone()).collect();
+        if !damaged.is_empty() {
+            // Mended by their snapshots; if the session is gone, so is the daemon.
+            let _ = self.commands.send(Command::Damaged(damaged)).await;
+        }
+        Ok(Response::new(wire::verified(verified)))
+    }
+
+    async fn resume_edge(
+        &self,
+        request: Request<v1::ResumeEdgeRequest>,
+    ) -> Result<Response<v1::ResumeEdgeResponse>, Status> {
+        let principal = one_line(&request.into_inner().principal);
+        let (answer, answered) = oneshot::channel();
+        let halted = self.ask(Command::Resume { answer }, answered).await?;
+        let halted = halted.ok_or_else(|| Status::failed_precondition(NOT_HALTED))?;
+        tracing::warn!(principal, first = %halted.first, reason = halted.reason, "resumed by hand");
+        Ok(Response::new(v1::ResumeEdgeResponse { reason: halted.reason }))
+    }
+
+    async fn skip_change_set(
+        &self,
+        request: Request<v1::SkipChangeSetRequest>,
+    ) -> Result<Response<v1::SkipChangeSetResponse>, Status> {
+        let v1::SkipChangeSetRequest { first, principal } = request.into_inner();
+        let principal = one_line(&principal);
+        let (answer, answered) = oneshot::channel();
+        let first = Offset(first);
+        let skipped = self.ask(Command::Skip { first, answer }, answered).await?;
+        let skipped = skipped.map_err(|halted| {
+            Status::failed_precondition(match halted {
+                None => NOT_HALTED.to_owned(),
+                Some(halt) if halt.held => format!(
+                    "what is held is not skipped: let it pass with `edgesync edge resume`, or wait for \
+                     what takes its place ({})",
+                    halt.reason
+                ),
+                Some(halt) => format!("the edge is halted before offset {}, not {first}", halt.first),
+            })
+        })?;
+        tracing::warn!(principal, %first, reason = skipped.reason, "a change set is skipped by hand");
+        Ok(Response::new(v1::SkipChangeSetResponse { last: skipped.last.0 }))
     }
 }

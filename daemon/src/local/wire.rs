@@ -2,7 +2,11 @@
 
 use std::time::Instant;
 
-use edgesync_core::{edge_id::EdgeId, position::Position};
+use edgesync_core::{
+    edge_id::EdgeId,
+    position::Position,
+    snapshot::{Manifest, Scope},
+};
 use edgesync_proto::v1;
 
 use crate::{
@@ -21,10 +25,11 @@ pub(super) fn status(edge: &EdgeId, status: &Status, totals: Totals) -> v1::Edge
         LinkState::Connecting => v1::LinkState::Connecting,
         LinkState::Connected => v1::LinkState::Connected,
         LinkState::Halted => v1::LinkState::Halted,
+        LinkState::Held => v1::LinkState::Held,
     };
     let wait = status.next_try.map(|due| due.saturating_duration_since(Instant::now()));
-    let reason = match (&status.halted, status.link) {
-        (Some(halted), _) => halted.clone(),
+    let reason = match (status.trouble(), status.link) {
+        (Some(trouble), _) => trouble,
         (None, LinkState::Connected) => String::new(),
         (None, _) => status.reason.clone(),
     };
@@ -44,7 +49,20 @@ pub(super) fn status(edge: &EdgeId, status: &Status, totals: Totals) -> v1::Edge
         next_try: wait.and_then(|wait| wait.try_into().ok()),
         reason,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        paused: status.paused.clone().unwrap_or_default(),
+        snapshot: status.snapshot.as_ref().map(snapshot),
+        drifts: status.drifts,
+        repairs: status.repairs,
     }
+}
+
+fn snapshot((manifest, done): &(Manifest, u32)) -> v1::EdgeSnapshot {
+    let zone = match &manifest.scope {
+        Scope::Zone(zone) => zone.to_string(),
+        Scope::Store => String::new(),
+    };
+    let (offset, chunks) = (manifest.position.offset.0, manifest.chunks);
+    v1::EdgeSnapshot { offset, zone, chunks_done: *done, chunks }
 }
 
 /// A zone of the list.

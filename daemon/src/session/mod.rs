@@ -2,22 +2,27 @@
 //! (station 4), the apply thread (towards station 6) and the receiver, which alone knows the
 //! protocol; whatever ends a stream, the shell outlives it and connects again.
 
+mod command;
 mod in_hand;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant, SystemTime},
 };
+
+pub use command::Command;
 
 use edgesync_core::{
     change::ChangeSet,
     limits::SET_OCTETS,
     position::{LogId, Offset, Position},
-    session::{CommittedSet, Hello, Receiver, ReceiverInput, ReceiverOutput, ToEdge},
+    sample::Content,
+    session::{CommittedSet, Halt, Hello, Receiver, ReceiverInput, ReceiverOutput, ToEdge},
+    snapshot::Scope,
 };
 use edgesync_proto::convert::decode_set;
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     time::{sleep_until, timeout},
 };
 
@@ -38,6 +43,8 @@ pub struct SessionParts {
     pub hello: Hello,
     /// The apply thread.
     pub applying: Applying,
+    /// What people at this host want.
+    pub commands: mpsc::Receiver<Command>,
     /// When and where to connect; may change while the session runs.
     pub reconnect: watch::Receiver<ReconnectConfig>,
     /// Where the status goes.
@@ -62,6 +69,7 @@ struct Stream {
 pub struct Session {
     receiver: Receiver,
     applying: Applying,
+    commands: mpsc::Receiver<Command>,
     in_hand: InHand,
     /// Octets of change sets that may be in hand before no more are taken from the link.
     room: usize,
@@ -78,7 +86,8 @@ impl Session {
     /// A session that is not connected.
     #[must_use]
     pub fn new(parts: SessionParts) -> Self {
-        let SessionParts { hello, applying, reconnect: mut settings, status, metrics } = parts;
+        let SessionParts { hello, applying, commands, reconnect: mut settings, status, metrics } =
+            parts;
         // A control plane that keeps to the window never comes near this: it guards our memory.
         let window = usize::try_from(hello.window).unwrap_or(SET_OCTETS);
         let room = window.saturating_mul(2).saturating_add(SET_OCTETS);
@@ -86,6 +95,7 @@ impl Session {
         Self {
             receiver: Receiver::new(hello),
             applying,
+            commands,
             in_hand: InHand::default(),
             room,
             log: None,
@@ -122,6 +132,7 @@ impl Session {
                     self.receiver.handle_timeout(Instant::now());
                     self.carry_out();
                 }
+                Some(command) = self.commands.recv() => self.command(command),
                 () = until(due) => self.connect(),
                 Ok(()) = self.settings.changed() => self.set(),
             }
@@ -166,27 +177,80 @@ impl Session {
 
     fn reported(&mut self, report: Report) {
         let now = Instant::now();
-        match report {
-            Report::Durable { position, apply, changes, done } => {
-                self.in_hand.done(done);
+        let input = match report {
+            Report::Done(works) => return self.in_hand.done(works),
+            Report::Durable { position, apply, changes } => {
                 self.status.send_modify(|status| status.applied_changes += changes);
-                self.receiver.handle(ReceiverInput::Durable { position, apply }, now);
+                ReceiverInput::Durable { position, apply }
             }
-            Report::Poison { first, last, reason } => {
-                self.in_hand.done(1);
-                self.receiver.handle(ReceiverInput::Poison { first, last, reason }, now);
+            Report::Staged { staged, manifest } => {
+                self.metrics.snapshot(staged.next, manifest.chunks);
+                self.status.send_modify(|s| s.snapshot = Some((manifest, staged.next)));
+                ReceiverInput::Staged(staged)
             }
-            Report::Dropped { done } => self.in_hand.done(done),
-            Report::Rebuilt => {
-                self.in_hand.done(1);
-                self.status.send_modify(|status| status.halted = None);
-                self.receiver.handle(ReceiverInput::Rebuilt, now);
+            Report::Installed { position, scope } => {
+                let repaired = u64::from(scope != Scope::Store);
+                self.metrics.installed(&scope);
+                self.status.send_modify(|status| {
+                    status.snapshot = None;
+                    status.repairs += repaired;
+                });
+                ReceiverInput::Installed(position)
             }
+            Report::Rejected { reason } => {
+                self.metrics.rejected();
+                self.status.send_modify(|status| status.snapshot = None);
+                ReceiverInput::Rejected { reason }
+            }
+            Report::Halted(halt) => ReceiverInput::Halted(halt),
+            Report::Resumed => ReceiverInput::Resumed,
+            Report::Drifted(drift) => {
+                let (zone, text) = (drift.origin, content_text);
+                let (expected, found) = (text(drift.expected), text(drift.found));
+                tracing::error!(%zone, expected, found, "a zone has drifted");
+                self.metrics.drift();
+                self.status.send_modify(|status| status.drifts += 1);
+                ReceiverInput::Drifted { zone }
+            }
+            Report::Paused(why) => return self.status.send_modify(|status| status.paused = why),
+            Report::Reopened { position, staged } => ReceiverInput::Reopened { position, staged },
             Report::Failed { reason } => {
-                self.status.send_modify(|status| status.halted = Some(reason));
+                return self.status.send_modify(|status| status.failed = Some(reason));
+            }
+        };
+        self.receiver.handle(input, now);
+        self.carry_out();
+    }
+
+    /// Does what a person at this host wants, if it makes sense.
+    fn command(&mut self, command: Command) {
+        let halted = self.receiver.halted().cloned();
+        match command {
+            Command::Resume { answer } => {
+                if halted.is_some() {
+                    self.hand_over(Work::Resume, 0);
+                }
+                let _ = answer.send(halted);
+            }
+            Command::Skip { first, answer } => {
+                let skips = |halt: &Halt| halt.first == first && !halt.held;
+                let skipped = match halted {
+                    Some(halt) if skips(&halt) => Ok(halt),
+                    other => Err(other),
+                };
+                if skipped.is_ok() {
+                    self.hand_over(Work::Skip, 0);
+                }
+                let _ = answer.send(skipped);
+            }
+            Command::Damaged(zones) => {
+                for zone in zones {
+                    self.metrics.drift();
+                    self.receiver.handle(ReceiverInput::Drifted { zone }, Instant::now());
+                }
+                self.carry_out();
             }
         }
-        self.carry_out();
     }
 
     /// Does what the receiver wants done.
@@ -202,10 +266,23 @@ impl Session {
                 }
                 ReceiverOutput::Apply(set) => self.apply(set),
                 ReceiverOutput::Progress(position) => self.hand_over(Work::Pass(position), 0),
-                ReceiverOutput::Rebuild { reason } => {
-                    tracing::error!(%reason, "the control plane's log is not this store's: rebuilding");
-                    self.metrics.rebuild();
-                    self.hand_over(Work::Rebuild { reason }, 0);
+                ReceiverOutput::Compare { position, sample } => {
+                    self.hand_over(Work::Compare { position, sample }, 0);
+                }
+                ReceiverOutput::Stage { manifest, .. } => self.hand_over(Work::Stage(manifest), 0),
+                ReceiverOutput::StageChunk(chunk) => {
+                    let octets = chunk.body.len();
+                    self.hand_over(Work::Chunk(chunk), octets);
+                }
+                ReceiverOutput::Install(id) => self.hand_over(Work::Install(id), 0),
+                ReceiverOutput::Restart => self.hand_over(Work::Restart, 0),
+                ReceiverOutput::Replacing { reason, diverged } => {
+                    if diverged {
+                        tracing::error!(%reason, "this store's history is not the control plane's");
+                        self.metrics.diverged();
+                    } else {
+                        tracing::warn!(%reason, "a snapshot takes the place of what is here");
+                    }
                 }
                 ReceiverOutput::Reconnect { after, reason } => self.close("session", reason, after),
             }
@@ -261,10 +338,11 @@ impl Session {
     /// Puts what changed with this step into the status.
     fn tell(&self) {
         let (receiver, stream) = (&self.receiver, self.stream.as_ref());
-        let refused = receiver.halted();
         self.status.send_modify(|status| {
-            status.halted = refused.or_else(|| status.halted.take());
+            status.halted = receiver.halted().cloned();
             status.link = match stream {
+                _ if status.failed.is_some() => LinkState::Halted,
+                _ if status.halted.as_ref().is_some_and(|halt| halt.held) => LinkState::Held,
                 _ if status.halted.is_some() => LinkState::Halted,
                 Some(_) if receiver.is_live() => LinkState::Connected,
                 Some(_) => LinkState::Connecting,
@@ -284,7 +362,8 @@ impl Session {
     /// Takes no more; what is in hand is applied, made durable and acked.
     async fn drain(self) {
         let Self { mut receiver, applying, mut stream, status, .. } = self;
-        let Applying { works, mut reports, thread } = applying;
+        let Applying { works, mut reports, ending, thread } = applying;
+        ending.store(true, Relaxed);
         drop(works);
         let finish = async {
             while let Some(report) = reports.recv().await {
@@ -317,6 +396,14 @@ impl Session {
         }
         tracing::info!("ended at offset {}", offset_of(durable));
     }
+}
+
+/// A zone's number of records and digest, for people.
+fn content_text(content: Content) -> String {
+    content.map_or_else(
+        || "no such zone".to_owned(),
+        |(records, digest)| format!("{records} records, digest {digest}"),
+    )
 }
 
 /// A position's offset; 0 if there is none.

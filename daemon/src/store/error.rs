@@ -5,7 +5,7 @@ use std::{io, path::PathBuf};
 use edgesync_core::{
     fold::Divergence,
     name::Name,
-    position::{LogId, Offset},
+    position::{LogId, Offset, Position},
 };
 
 use super::layout;
@@ -46,8 +46,8 @@ impl StoreError {
     #[must_use]
     pub fn loses_trust(&self) -> bool {
         let lost = |error: &io::Error| {
-            use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-            !matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+            use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+            !matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge | ReadOnlyFilesystem)
         };
         match self {
             Self::Sync(error) | Self::Engine(sled::Error::Io(error)) => lost(error),
@@ -69,6 +69,14 @@ pub enum ApplyError {
         zone: Name,
         /// What was found.
         what: Divergence,
+    },
+    /// The set does not follow what is there.
+    #[error("a set with the offset {first} does not follow the store's position {at}")]
+    OutOfPlace {
+        /// Offset of its first change.
+        first: Offset,
+        /// Where the store is.
+        at: Position,
     },
     /// A record of the set is larger than the store takes safely.
     #[error("a record of {0} octets is more than the store takes")]
@@ -158,21 +166,14 @@ pub enum Distrust {
         /// Where.
         offset: Offset,
     },
-    /// It was made with another filter.
-    #[error("the configured zones are not those that it was made for")]
-    Filter,
     /// The disk had lost what it had said to have.
     #[error("the disk failed under it: {0}")]
     DiskFailed(String),
-    /// Its history is not the control plane's.
-    #[error("{0}")]
-    Rebuild(String),
 }
 
 impl Distrust {
     /// All that [`Distrust::label`] can say.
-    pub const LABELS: [&str; 6] =
-        ["unreadable", "malformed", "disagrees", "filter", "disk_failed", "rebuild"];
+    pub const LABELS: [&str; 4] = ["unreadable", "malformed", "disagrees", "disk_failed"];
 
     /// One word for metrics.
     #[must_use]
@@ -181,9 +182,7 @@ impl Distrust {
             Self::Unreadable(_) => "unreadable",
             Self::Malformed(_) => "malformed",
             Self::Behind { .. } | Self::OtherLog { .. } | Self::Count { .. } => "disagrees",
-            Self::Filter => "filter",
             Self::DiskFailed(_) => "disk_failed",
-            Self::Rebuild(_) => "rebuild",
         }
     }
 }

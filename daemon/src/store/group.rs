@@ -4,8 +4,8 @@
 use std::{collections::HashMap, mem};
 
 use edgesync_core::{
-    change::{Change, ChangeSet, Generation},
-    fold::{self, FoldError, ZoneStates},
+    change::{Change, ChangeSet},
+    fold::{self, FoldError},
     key,
     limits::CHANGE_OVERHEAD_OCTETS,
     name::Name,
@@ -17,7 +17,7 @@ use sled::Batch;
 use super::{
     ApplyError, StoreError,
     engine::Engine,
-    layout::{self, StoredPosition},
+    layout::{self, Place, StoredPosition},
     overlay::{Overlay, Writes},
     view::{Gate, Staged, View, Zone},
 };
@@ -27,27 +27,26 @@ use crate::limits::{BATCH_CHANGES, BATCH_CHANGES_MAX, BATCH_OCTETS};
 #[derive(Debug, Default)]
 pub(super) struct Effects {
     /// What is to be said of the zones that were touched.
-    pub zones: HashMap<Name, ZoneStates>,
-    /// Generations that nobody reads any more.
-    pub garbage: Vec<Generation>,
+    pub zones: HashMap<Name, Zone>,
+    /// Prefixes of what nobody reads any more.
+    pub garbage: Vec<Vec<u8>>,
     /// The position after them.
     pub position: Option<Position>,
 }
 
 impl Effects {
     /// Puts them into a batch.
-    pub fn write_to(&self, batch: &mut Batch, filter: [u8; 32]) {
-        for (origin, states) in &self.zones {
-            let key = layout::under(layout::ZONE, &key::zone_key(origin));
+    pub fn write_to(&self, batch: &mut Batch, root: Place, filter: [u8; 32]) {
+        for Zone { origin, place, states } in self.zones.values() {
+            let key = root.zone(origin);
             if states.is_empty() {
                 batch.remove(key);
             } else {
-                batch.insert(key, key::zone_value(origin, states));
+                batch.insert(key, layout::zone_value(*place, origin, states));
             }
         }
-        for generation in &self.garbage {
-            let key = layout::under(layout::GARBAGE, &key::generation_prefix(*generation));
-            batch.insert(key, &[]);
+        for prefix in &self.garbage {
+            batch.insert(layout::under(layout::GARBAGE, prefix), &[]);
         }
         if let Some(position) = self.position {
             batch.insert(layout::POSITION_KEY, StoredPosition { position, filter }.encode());
@@ -56,8 +55,8 @@ impl Effects {
 
     /// Lets readers see them.
     pub fn show(&self, view: &mut View) {
-        for (origin, states) in &self.zones {
-            view.set(Zone { origin: origin.clone(), states: *states });
+        for zone in self.zones.values() {
+            view.set(zone.clone());
         }
         view.position = self.position.or(view.position);
     }
@@ -66,19 +65,21 @@ impl Effects {
     pub fn fold<R: fold::Records<Error = StoreError>>(
         &mut self,
         set: &ChangeSet,
-        before: ZoneStates,
+        zone: Zone,
         records: &mut R,
     ) -> Result<(), ApplyError> {
+        let Zone { origin, place, states: before } = zone;
         let mut after = before;
         let gone = fold::fold(set, &mut after, records).map_err(refusal)?;
-        self.zones.insert(set.zone.clone(), after);
         let unnamed = before.visible.iter().chain(&before.hidden).map(|state| state.generation);
         let unnamed = unnamed.filter(|generation| after.of(*generation).is_none());
         for generation in unnamed.chain(gone) {
-            if !self.garbage.contains(&generation) {
-                self.garbage.push(generation);
+            let prefix = place.generation(generation);
+            if !self.garbage.contains(&prefix) {
+                self.garbage.push(prefix);
             }
         }
+        self.zones.insert(origin.clone(), Zone { origin, place, states: after });
         Ok(())
     }
 }
@@ -139,6 +140,17 @@ impl Group {
         added
     }
 
+    /// A zone, as the group has left it.
+    pub fn zone(&self, origin: &Name, gate: &Gate) -> Zone {
+        let touched = self.effects.zones.get(origin).cloned();
+        touched.unwrap_or_else(|| gate.read().zone(origin))
+    }
+
+    /// The position that the group moves to; none if it moves nowhere.
+    pub const fn position(&self) -> Option<Position> {
+        self.effects.position
+    }
+
     /// Moves the position on without a set.
     pub const fn pass(&mut self, position: Position) {
         self.effects.position = Some(position);
@@ -151,10 +163,9 @@ impl Group {
         engine: &Engine,
         gate: &Gate,
     ) -> Result<(), ApplyError> {
-        let touched = self.effects.zones.get(&set.zone).copied();
-        let before = touched.unwrap_or_else(|| gate.read().states(&set.zone));
-        let mut records = Overlay { engine, writes: &mut self.writes };
-        self.effects.fold(set, before, &mut records)?;
+        let zone = self.zone(&set.zone, gate);
+        let mut records = Overlay { engine, place: zone.place, writes: &mut self.writes };
+        self.effects.fold(set, zone, &mut records)?;
         self.effects.position = Some(position);
         Ok(())
     }
@@ -173,19 +184,20 @@ impl Group {
     }
 
     /// Everything as one batch. The group is not empty before [`Group::clear`].
-    pub fn batch(&mut self, filter: [u8; 32]) -> (Batch, Effects) {
+    pub fn batch(&mut self, root: Place, filter: [u8; 32]) -> (Batch, Effects) {
         let mut batch = Batch::default();
         self.writes.move_to(&mut batch);
         let effects = mem::take(&mut self.effects);
-        effects.write_to(&mut batch, filter);
+        effects.write_to(&mut batch, root, filter);
         (batch, effects)
     }
 
     /// What was stored under the keys that the group writes. After a failure nobody knows how much
     /// of its batch is in the engine's memory: with this over it, readers see what was before.
-    pub fn before(&self) -> Staged {
+    pub fn before(&self, gate: &View) -> Staged {
         let keys = self.sets.iter().flat_map(|set| {
-            set.with_offsets().filter_map(|(offset, change)| {
+            let place = gate.zone(&set.zone).place;
+            set.with_offsets().filter_map(move |(offset, change)| {
                 let (id, owner, rtype) = match change {
                     Change::RecordCreate { owner, rtype, .. } => (RecordId(offset.0), owner, rtype),
                     Change::RecordEdit { id, owner, rtype, .. }
@@ -193,7 +205,7 @@ impl Group {
                     _ => return None,
                 };
                 let key = key::record_key(set.generation, &set.zone, owner, *rtype, id);
-                Some(layout::under(layout::RECORD, &key).into())
+                Some(place.record(&key).into())
             })
         });
         let mut before: Staged = keys.map(|key| (key, None)).collect();

@@ -2,6 +2,7 @@
 //! makes them durable. Change sets come from the apply thread, which alone has the [`Store`]; what
 //! is stored goes out to whoever has a [`Reader`]. Nothing outside this folder names sled.
 
+mod attempt;
 mod engine;
 mod error;
 mod group;
@@ -11,6 +12,7 @@ mod overlay;
 mod pending;
 mod quarantine;
 mod read;
+mod staging;
 #[cfg(test)]
 mod tests;
 mod unseen;
@@ -20,24 +22,27 @@ mod witness;
 
 use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Instant};
 
+pub use attempt::Attempt;
 use edgesync_core::{
-    change::{ChangeSet, Generation},
-    fold::ZoneStates,
-    position::Position,
+    change::{Change, ChangeSet},
+    position::{Offset, Position},
+    sample::{Drift, Sample},
     session::Filter,
 };
 pub use error::{ApplyError, Distrust, OpenError, StoreError};
 pub use read::{EdgeZone, Export, Found, Reader};
 use sled::Batch;
+pub use staging::InstallError;
 pub use verify::{Mismatch, Verified};
 pub use view::Totals;
 
 use self::{
     engine::Engine,
     group::{Effects, Group},
+    layout::StoredSnapshot,
     open::Paths,
     overlay::{Overlay, Writes},
-    view::Gate,
+    view::{Gate, Zone},
     witness::{Mark, Witness},
 };
 use crate::{
@@ -61,11 +66,17 @@ pub struct StoreConfig {
 pub struct Store {
     config: StoreConfig,
     paths: Paths,
+    /// Hash of the filter that the records are the fold of (rule 13).
     filter: [u8; 32],
     engine: Engine,
     gate: Arc<Gate>,
     group: Group,
-    garbage: VecDeque<Generation>,
+    /// Number of visible records, with all that was applied.
+    records: u64,
+    /// Prefixes of what nobody reads any more.
+    garbage: VecDeque<Vec<u8>>,
+    /// What is staged of a snapshot.
+    snapshot: Option<StoredSnapshot>,
     folding: bool,
     durable: Option<Position>,
     epoch: u64,
@@ -106,6 +117,42 @@ impl Store {
         self.durable
     }
 
+    /// Hash of the filter that the records are the fold of.
+    #[must_use]
+    pub const fn filter(&self) -> [u8; 32] {
+        self.filter
+    }
+
+    /// Number of visible records, with all that was applied.
+    #[must_use]
+    pub const fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// How many visible records there will be with a set.
+    #[must_use]
+    pub fn records_with(&self, set: &ChangeSet) -> u64 {
+        let states = self.group.zone(&set.zone, &self.gate).states;
+        let shown = states.visible.is_some_and(|visible| visible.generation == set.generation);
+        let (mut more, mut fewer, mut publishes) = (0u64, 0u64, shown);
+        for change in &set.changes {
+            match change {
+                Change::RecordCreate { .. } => more += 1,
+                Change::RecordDelete { .. } => fewer += 1,
+                Change::ZoneCreate => publishes = true,
+                Change::ZoneDelete => fewer += states.visible.map_or(0, |visible| visible.records),
+                Change::ZonePublish => {
+                    publishes = true;
+                    more += states.hidden.map_or(0, |hidden| hidden.records);
+                    fewer += states.visible.map_or(0, |visible| visible.records);
+                }
+                _ => {}
+            }
+        }
+        let gone = set.changes.contains(&Change::ZoneDelete);
+        if publishes || gone { (self.records + more).saturating_sub(fewer) } else { self.records }
+    }
+
     /// Reads what is applied.
     #[must_use]
     pub fn reader(&self) -> Reader {
@@ -119,20 +166,57 @@ impl Store {
     /// If it does not fit the store: nothing of it is then written, and all before it stays. Or if
     /// the store fails: nothing more may then be written.
     pub fn apply(&mut self, set: ChangeSet, position: Position) -> Result<(), ApplyError> {
+        self.check_place(&set, position)?;
         self.settle()?;
+        let records = self.records_with(&set);
         let octets = group::octets(&set);
         if set.changes.len() > BATCH_CHANGES_MAX || octets > BATCH_OCTETS {
             self.commit()?;
-            return self.apply_large(&set, position);
+            self.apply_large(&set, position)?;
+            self.records = records;
+            return Ok(());
         }
         if !self.group.has_room_for(&set, octets) {
             self.commit()?;
         }
         self.group.add(set, position, &self.engine, &self.gate)?;
+        self.records = records;
         if self.group.is_full() {
             self.commit()?;
         }
         Ok(())
+    }
+
+    /// A set of another log, or one that was applied before, is never applied (invariants 7, 12).
+    fn check_place(&self, set: &ChangeSet, position: Position) -> Result<(), ApplyError> {
+        let at = self.group.position().or_else(|| self.gate.read().position);
+        match at.filter(|at| at.log != position.log || at.offset >= set.first) {
+            Some(at) => Err(ApplyError::OutOfPlace { first: set.first, at }),
+            None => Ok(()),
+        }
+    }
+
+    /// The offset that is applied.
+    #[must_use]
+    pub fn applied(&self) -> Offset {
+        let at = self.group.position().or_else(|| self.gate.read().position);
+        at.map_or(Offset::ZERO, |position| position.offset)
+    }
+
+    /// Compares zones with what they should be at a position; nothing, if the store is not there.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn compare(
+        &mut self,
+        position: Position,
+        sample: &Sample,
+    ) -> Result<Vec<Drift>, StoreError> {
+        self.settle()?;
+        self.commit()?;
+        let view = self.gate.read();
+        let here = view.position.unwrap_or(Position::genesis(position.log));
+        Ok(if here == position { sample.drifted(&*view) } else { Vec::new() })
     }
 
     /// Moves on to a position that has no set for this edge.
@@ -153,7 +237,8 @@ impl Store {
         if self.group.is_empty() {
             return Ok(());
         }
-        let (batch, effects) = self.group.batch(self.filter);
+        let root = self.gate.read().root;
+        let (batch, effects) = self.group.batch(root, self.filter);
         let published = self.publish(batch, effects, None);
         self.group.clear();
         published
@@ -191,10 +276,10 @@ impl Store {
     /// # Errors
     /// If the store fails.
     pub fn purge(&mut self) -> Result<bool, StoreError> {
-        let Some(generation) = self.garbage.front().copied() else { return Ok(false) };
-        if !unseen::remove_some(&self.engine, generation, PURGE_RECORDS, |_| true)? {
+        let Some(prefix) = self.garbage.front() else { return Ok(false) };
+        if !unseen::remove_some(&self.engine, prefix, PURGE_RECORDS, |_| true)? {
             let mut batch = Batch::default();
-            batch.remove(open::garbage_key(generation));
+            batch.remove(layout::under(layout::GARBAGE, prefix));
             self.engine.write(batch)?;
             self.garbage.pop_front();
         }
@@ -231,70 +316,66 @@ impl Store {
         }
     }
 
-    /// Puts the store aside and opens an empty one in its place. Readers stay.
+    /// Closes the store and opens it again, after a failure that has lost nothing. Readers stay, and
+    /// are told for this moment that it is closed.
     ///
     /// # Errors
-    /// If that cannot be done.
-    pub fn rebuild(self, reason: String) -> Result<Self, OpenError> {
-        let Self { config, paths, engine, gate, metrics, .. } = self;
-        let mut view = gate.write();
-        // All of sled has to be closed: it would write into the new store by the old one's path.
-        *view = view::View::default();
+    /// If it does not open.
+    pub fn reopen(self) -> Result<Self, OpenError> {
+        let Self { config, engine, gate, metrics, .. } = self;
+        // All of sled has to be closed before it is opened again.
+        *gate.write() = view::View::default();
         drop(engine);
-        let distrust = Distrust::Rebuild(reason);
-        let set_aside = quarantine::put_aside(&paths, &distrust);
-        drop(view);
-        set_aside?;
         let mut store = open::open(config, gate)?;
         store.metrics = metrics;
-        store.distrusted = Some(distrust);
         Ok(store)
     }
 
     /// Applies a set that is too large for one batch.
     fn apply_large(&mut self, set: &ChangeSet, position: Position) -> Result<(), ApplyError> {
-        let before = self.gate.read().states(&set.zone);
-        if unseen::is_unseen(set, &before) {
-            self.apply_unseen(set, before, position)
+        let zone = self.gate.read().zone(&set.zone);
+        if unseen::is_unseen(set, &zone.states) {
+            self.apply_unseen(set, zone, position)
         } else {
-            self.apply_staged(set, before, position)
+            self.apply_staged(set, zone, position)
         }
     }
 
     fn apply_unseen(
         &mut self,
         set: &ChangeSet,
-        before: ZoneStates,
+        zone: Zone,
         position: Position,
     ) -> Result<(), ApplyError> {
         let mut effects = Effects { position: Some(position), ..Effects::default() };
-        let mut records = unseen::Chunks::of(set, &self.engine);
-        if let Err(error) = effects.fold(set, before, &mut records) {
+        let mut records = unseen::Chunks::of(set, zone.place, &self.engine);
+        if let Err(error) = effects.fold(set, zone, &mut records) {
             if !matches!(error, ApplyError::Store(_)) {
                 unseen::take_back(&self.engine)?;
             }
             return Err(error);
         }
         let mut batch = records.finish();
-        effects.write_to(&mut batch, self.filter);
+        effects.write_to(&mut batch, self.gate.read().root, self.filter);
         Ok(self.publish(batch, effects, None)?)
     }
 
     fn apply_staged(
         &mut self,
         set: &ChangeSet,
-        before: ZoneStates,
+        zone: Zone,
         position: Position,
     ) -> Result<(), ApplyError> {
         let mut effects = Effects { position: Some(position), ..Effects::default() };
         let mut writes = Writes::default();
-        let mut records = Overlay { engine: &self.engine, writes: &mut writes };
-        effects.fold(set, before, &mut records)?;
+        let place = zone.place;
+        let mut records = Overlay { engine: &self.engine, place, writes: &mut writes };
+        effects.fold(set, zone, &mut records)?;
         let staged = Arc::new(writes.into_sorted());
         pending::stage(&self.engine, &staged)?;
         self.sync()?;
         let mut batch = Batch::default();
-        effects.write_to(&mut batch, self.filter);
+        effects.write_to(&mut batch, self.gate.read().root, self.filter);
         batch.insert(layout::FOLDING_KEY, &[]);
         self.publish(batch, effects, Some(staged))?;
         self.folding = true;
@@ -311,7 +392,8 @@ impl Store {
         let begin = Instant::now();
         let mut view = self.gate.write();
         if let Err(error) = self.engine.write(batch) {
-            view.staged = Some(Arc::new(self.group.before()));
+            let before = self.group.before(&view);
+            view.staged = Some(Arc::new(before));
             return Err(error);
         }
         effects.show(&mut view);

@@ -9,11 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use edgesync_core::{
-    change::Generation,
-    key,
-    position::{Offset, Position},
-};
+use edgesync_core::position::{Offset, Position};
 use sled::{Batch, IVec};
 
 use super::{
@@ -21,7 +17,7 @@ use super::{
     engine::Engine,
     error::EngineFault,
     group::Group,
-    layout::{self, StoredPosition},
+    layout::{self, Place, StoredPosition, StoredSnapshot},
     pending, quarantine, unseen,
     view::{Gate, View, Zone},
     witness::{Mark, Witness},
@@ -56,11 +52,6 @@ impl Paths {
 pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
     let path = path.to_owned();
     move |source| OpenError::Io { action, path, source }
-}
-
-/// The key that says that a generation is garbage.
-pub(super) fn garbage_key(generation: Generation) -> Vec<u8> {
-    layout::under(layout::GARBAGE, &key::generation_prefix(generation))
 }
 
 /// Why one try to open a store ended.
@@ -117,20 +108,23 @@ fn open_trusted(config: StoreConfig, paths: &Paths, gate: Arc<Gate>) -> Result<S
         return Err(Distrust::DiskFailed(why).into());
     }
     let engine = open_engine(paths, config.cache_octets)?;
-    let filter = config.filter.hash();
-    let position = check_meta(&engine, paths, filter)?;
+    let stored = check_meta(&engine, paths)?;
     let unusable = |error| match error {
         StoreError::Malformed(what) => Refusal::Distrusted(Distrust::Malformed(what)),
         StoreError::Engine(error) => refusal_of(error, paths),
         source => OpenError::Write { dir: paths.store.clone(), source }.into(),
     };
     unseen::take_back(&engine).and_then(|()| pending::recover(&engine)).map_err(unusable)?;
+    let position = stored.map(|stored| stored.position);
     let mut view = load_view(&engine, position).map_err(unusable)?;
     check_witness(&view, &witness)?;
     view.db = Some(engine.db().clone());
     let mut store = Store {
         paths: paths.clone(),
-        filter,
+        // What is empty is the fold of any filter.
+        filter: stored.map_or_else(|| config.filter.hash(), |stored| stored.filter),
+        records: view.totals.records,
+        snapshot: load_snapshot(&engine).map_err(unusable)?,
         garbage: load_garbage(&engine).map_err(unusable)?,
         epoch: stored_epoch(&engine).map_err(unusable)?.max(witness.epoch) + 1,
         engine,
@@ -199,11 +193,7 @@ fn get(engine: &Engine, key: &[u8]) -> Result<Option<IVec>, Distrust> {
 }
 
 /// Format, position and filter of what was opened.
-fn check_meta(
-    engine: &Engine,
-    paths: &Paths,
-    filter: [u8; 32],
-) -> Result<Option<Position>, Refusal> {
+fn check_meta(engine: &Engine, paths: &Paths) -> Result<Option<StoredPosition>, Refusal> {
     match get(engine, layout::FORMAT_KEY)? {
         None if engine.db().is_empty() => return Ok(None),
         None => return Err(Distrust::Malformed("the version of the layout").into()),
@@ -217,10 +207,7 @@ fn check_meta(
     }
     let Some(stored) = get(engine, layout::POSITION_KEY)? else { return Ok(None) };
     let stored = StoredPosition::decode(&stored).ok_or(Distrust::Malformed("the position"))?;
-    if stored.filter != filter {
-        return Err(Distrust::Filter.into());
-    }
-    Ok(Some(stored.position))
+    Ok(Some(stored))
 }
 
 fn stored_epoch(engine: &Engine) -> Result<u64, StoreError> {
@@ -230,24 +217,36 @@ fn stored_epoch(engine: &Engine) -> Result<u64, StoreError> {
 }
 
 fn load_view(engine: &Engine, position: Option<Position>) -> Result<View, StoreError> {
-    let mut view = View { position, ..View::default() };
-    for found in engine.db().scan_prefix([layout::ZONE]).values() {
+    let root = engine.db().get(layout::ROOT_KEY).map_err(StoreError::Engine)?;
+    let root = root.map_or(Some(Place::default()), |root| Place::decode(&root));
+    let root = root.ok_or(StoreError::Malformed("the root"))?;
+    let mut view = View { position, root, ..View::default() };
+    for found in engine.db().scan_prefix(root.prefix(layout::ZONE)).values() {
         let value = found.map_err(StoreError::Engine)?;
-        let zone = key::read_zone(&value).map_err(|_| StoreError::Malformed("the state of a zone"));
-        let (origin, states) = zone?;
-        view.set(Zone { origin, states });
+        let zone = layout::read_zone(&value);
+        let (place, origin, states) = zone.ok_or(StoreError::Malformed("the state of a zone"))?;
+        view.set(Zone { origin, place, states });
     }
     Ok(view)
 }
 
-fn load_garbage(engine: &Engine) -> Result<VecDeque<Generation>, StoreError> {
+/// Prefixes of what is garbage. One that is less than a place would take all with it.
+fn load_garbage(engine: &Engine) -> Result<VecDeque<Vec<u8>>, StoreError> {
     let keys = engine.db().scan_prefix([layout::GARBAGE]).keys();
     keys.map(|key| {
         let key = key.map_err(StoreError::Engine)?;
-        let generation = layout::id_of(&key).map(Generation);
-        generation.ok_or(StoreError::Malformed("the number of a generation"))
+        let prefix = key.get(1..).filter(|prefix| prefix.len() >= 5);
+        prefix.map(<[u8]>::to_vec).ok_or(StoreError::Malformed("the prefix of garbage"))
     })
     .collect()
+}
+
+/// What was staged of a snapshot when the last process ended.
+fn load_snapshot(engine: &Engine) -> Result<Option<StoredSnapshot>, StoreError> {
+    let stored = engine.db().get(layout::SNAPSHOT_KEY).map_err(StoreError::Engine)?;
+    let Some(stored) = stored else { return Ok(None) };
+    let snapshot = StoredSnapshot::decode(&stored);
+    snapshot.map(Some).ok_or(StoreError::Malformed("the mark of a snapshot"))
 }
 
 /// Compares what was found with what is known to have been durable.

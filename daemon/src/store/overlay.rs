@@ -9,7 +9,7 @@ use std::{
 use edgesync_core::fold::Records;
 use sled::{Batch, IVec};
 
-use super::{StoreError, engine::Engine, layout};
+use super::{StoreError, engine::Engine, layout::Place};
 use crate::limits::VALUE_OCTETS;
 
 /// Writes by key: a value, or a delete.
@@ -40,8 +40,13 @@ impl Writes {
     }
 
     /// The value of a record's key, over what is stored.
-    pub fn get(&self, engine: &Engine, key: &[u8]) -> Result<Option<IVec>, StoreError> {
-        let key = layout::under(layout::RECORD, key);
+    pub fn get(
+        &self,
+        engine: &Engine,
+        place: Place,
+        key: &[u8],
+    ) -> Result<Option<IVec>, StoreError> {
+        let key = place.record(key);
         match self.by_key.get(key.as_slice()) {
             Some(written) => Ok(written.clone()),
             None => {
@@ -58,13 +63,13 @@ impl Writes {
         self.read.borrow().clone()
     }
 
-    fn set(&mut self, key: &[u8], value: Option<Vec<u8>>) -> Result<(), StoreError> {
+    fn set(&mut self, place: Place, key: &[u8], value: Option<Vec<u8>>) -> Result<(), StoreError> {
         let octets = value.as_ref().map_or(0, Vec::len);
         if octets >= VALUE_OCTETS {
             return Err(StoreError::TooLarge(octets));
         }
-        self.octets += 1 + key.len() + octets;
-        self.by_key.insert(layout::under(layout::RECORD, key).into(), value.map(IVec::from));
+        self.octets += 5 + key.len() + octets;
+        self.by_key.insert(place.record(key).into(), value.map(IVec::from));
         Ok(())
     }
 
@@ -90,6 +95,8 @@ impl Writes {
 pub(super) struct Overlay<'a> {
     /// What is stored.
     pub engine: &'a Engine,
+    /// Where the zone's records are.
+    pub place: Place,
     /// What is written over it.
     pub writes: &'a mut Writes,
 }
@@ -99,14 +106,14 @@ impl Records for Overlay<'_> {
     type Value = IVec;
 
     fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
-        self.writes.get(self.engine, key)
+        self.writes.get(self.engine, self.place, key)
     }
 
     fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
-        self.writes.set(&key, Some(value))
+        self.writes.set(self.place, &key, Some(value))
     }
 
     fn remove(&mut self, key: Vec<u8>) -> Result<(), StoreError> {
-        self.writes.set(&key, None)
+        self.writes.set(self.place, &key, None)
     }
 }

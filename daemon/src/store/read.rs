@@ -10,7 +10,8 @@ use edgesync_core::{
 use sled::IVec;
 
 use super::{
-    StoreError, Totals, layout,
+    StoreError, Totals,
+    layout::{self, Place},
     view::{Gate, View, Zone},
 };
 use crate::limits::{EXPORT_OCTETS, READ_CHUNK, READ_TRIES};
@@ -87,7 +88,7 @@ impl Reader {
         let after = after.map(key::zone_key);
         let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let zones = view.zones.range::<Vec<u8>, _>((from, Bound::Unbounded));
-        let visible = zones.filter_map(|(_, Zone { origin, states })| {
+        let visible = zones.filter_map(|(_, Zone { origin, states, .. })| {
             Some(EdgeZone { origin: origin.clone(), state: states.visible? })
         });
         visible.take(most).collect()
@@ -102,10 +103,11 @@ impl Reader {
         let mut records = Vec::new();
         let mut origin = Some(owner.clone());
         while let Some(zone) = origin {
-            if let Some(state) = view.states(&zone).visible {
+            let Zone { place, states, .. } = view.zone(&zone);
+            if let Some(state) = states.visible {
                 let mut prefix = key::owner_prefix(state.generation, &zone, owner);
                 prefix.extend(rtype.iter().flat_map(|rtype| rtype.to_int().to_be_bytes()));
-                let prefix = layout::under(layout::RECORD, &prefix);
+                let prefix = place.record(&prefix);
                 let stored = records_under(&view, &prefix, None, usize::MAX)?;
                 let found = in_canonical_order(&zone, &stored)?;
                 records.extend(found.into_iter().map(|record| (zone.clone(), record)));
@@ -141,13 +143,14 @@ impl Reader {
     ) -> Result<Option<(ZoneState, Option<Position>, T)>, StoreError> {
         for tries in 0..=READ_TRIES {
             let mut held = Some(self.gate.read());
-            let Some(state) = self.visible(held.as_deref(), origin) else { return Ok(None) };
-            let prefix = layout::under(layout::RECORD, &key::generation_prefix(state.generation));
+            let seen = self.visible(held.as_deref(), origin);
+            let Some((place, state)) = seen else { return Ok(None) };
+            let prefix = place.generation(state.generation);
             let mut result = begin();
             let mut last: Option<IVec> = None;
             loop {
                 let view = held.take().unwrap_or_else(|| self.gate.read());
-                if self.visible(Some(&view), origin) != Some(state) {
+                if self.visible(Some(&view), origin) != seen {
                     break;
                 }
                 let piece = records_under(&view, &prefix, last.as_deref(), READ_CHUNK)?;
@@ -165,8 +168,9 @@ impl Reader {
         Ok(None)
     }
 
-    fn visible(&self, view: Option<&View>, origin: &Name) -> Option<ZoneState> {
-        view?.states(origin).visible
+    fn visible(&self, view: Option<&View>, origin: &Name) -> Option<(Place, ZoneState)> {
+        let zone = view?.zone(origin);
+        Some((zone.place, zone.states.visible?))
     }
 }
 
@@ -207,8 +211,8 @@ fn records_under(
 
 /// A stored record.
 pub(super) fn decode(origin: &Name, (key, value): &Stored) -> Result<Record, StoreError> {
-    let key = key.get(1..).unwrap_or_default();
-    key::read_record(origin, key, value).map_err(|_| StoreError::Malformed("a record"))
+    key::read_record(origin, layout::core_key(key), value)
+        .map_err(|_| StoreError::Malformed("a record"))
 }
 
 /// Stored records in canonical order (RFC 4034 section 6): their keys have owners and types in it

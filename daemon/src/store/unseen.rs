@@ -3,16 +3,15 @@
 //! has to go if that batch never comes (rules 7, 17).
 
 use edgesync_core::{
-    change::{Change, ChangeSet, Generation},
+    change::{Change, ChangeSet},
     fold::{Records, ZoneStates},
-    key,
 };
 use sled::{Batch, IVec};
 
 use super::{
     StoreError,
     engine::Engine,
-    layout::{self, Writing},
+    layout::{self, Place, Writing},
     overlay::{Overlay, Writes},
 };
 use crate::limits::{BATCH_CHANGES, BATCH_OCTETS};
@@ -32,15 +31,16 @@ pub(super) fn is_unseen(set: &ChangeSet, states: &ZoneStates) -> bool {
 #[derive(Debug)]
 pub(super) struct Chunks<'a> {
     engine: &'a Engine,
+    place: Place,
     writes: Writes,
     mark: Option<Writing>,
 }
 
 impl<'a> Chunks<'a> {
     /// For the records of a set.
-    pub fn of(set: &ChangeSet, engine: &'a Engine) -> Self {
-        let mark = Some(Writing { generation: set.generation, first: set.first });
-        Self { engine, writes: Writes::default(), mark }
+    pub fn of(set: &ChangeSet, place: Place, engine: &'a Engine) -> Self {
+        let mark = Some(Writing { place, generation: set.generation, first: set.first });
+        Self { engine, place, writes: Writes::default(), mark }
     }
 
     /// What is left for the last batch, which also takes the mark away.
@@ -70,16 +70,18 @@ impl Records for Chunks<'_> {
     type Value = IVec;
 
     fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
-        self.writes.get(self.engine, key)
+        self.writes.get(self.engine, self.place, key)
     }
 
     fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
-        Overlay { engine: self.engine, writes: &mut self.writes }.put(key, value)?;
+        let Self { engine, place, writes, .. } = self;
+        Overlay { engine, place: *place, writes }.put(key, value)?;
         self.write_if_full()
     }
 
     fn remove(&mut self, key: Vec<u8>) -> Result<(), StoreError> {
-        Overlay { engine: self.engine, writes: &mut self.writes }.remove(key)?;
+        let Self { engine, place, writes, .. } = self;
+        Overlay { engine, place: *place, writes }.remove(key)?;
         self.write_if_full()
     }
 }
@@ -91,20 +93,20 @@ pub(super) fn take_back(engine: &Engine) -> Result<(), StoreError> {
     let mark = Writing::decode(&mark).ok_or(StoreError::Malformed("the mark of a large set"))?;
     tracing::info!(first = mark.first.0, "taking back a change set that was not finished");
     let new = |key: &[u8]| layout::id_of(key).is_none_or(|id| id >= mark.first.0);
-    while remove_some(engine, mark.generation, BATCH_CHANGES, new)? {}
+    let prefix = mark.place.generation(mark.generation);
+    while remove_some(engine, &prefix, BATCH_CHANGES, new)? {}
     let mut batch = Batch::default();
     batch.remove(layout::WRITING_KEY);
     engine.write(batch)
 }
 
-/// Removes some records of a generation. False if there was none left.
+/// Removes some keys with a prefix. False if there was none left.
 pub(super) fn remove_some(
     engine: &Engine,
-    generation: Generation,
+    prefix: &[u8],
     most: usize,
     which: impl Fn(&[u8]) -> bool,
 ) -> Result<bool, StoreError> {
-    let prefix = layout::under(layout::RECORD, &key::generation_prefix(generation));
     let mut batch = Batch::default();
     let mut removed = 0;
     for found in engine.db().scan_prefix(prefix).keys() {

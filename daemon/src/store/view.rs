@@ -3,17 +3,17 @@
 
 use std::{
     collections::BTreeMap,
-    ops::{Deref, DerefMut},
+    ops::{Bound, Deref, DerefMut},
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
-use edgesync_core::{fold::ZoneStates, key, name::Name, position::Position};
+use edgesync_core::{fold::ZoneStates, key, name::Name, position::Position, sample};
 use sled::{Db, IVec};
 
-use super::StoreError;
+use super::{StoreError, layout::Place};
 
 /// Writes of a large set that are published and not yet folded into the records, by key.
 pub(super) type Staged = BTreeMap<IVec, Option<IVec>>;
@@ -23,6 +23,8 @@ pub(super) type Staged = BTreeMap<IVec, Option<IVec>>;
 pub(super) struct Zone {
     /// Its origin.
     pub origin: Name,
+    /// Where its records are.
+    pub place: Place,
     /// Its generations.
     pub states: ZoneStates,
 }
@@ -43,6 +45,8 @@ pub(super) struct View {
     pub db: Option<Db>,
     /// What is applied.
     pub position: Option<Position>,
+    /// Where zones are that have no place of their own.
+    pub root: Place,
     /// All zones, by [`key::zone_key`].
     pub zones: BTreeMap<Vec<u8>, Zone>,
     /// How much is visible.
@@ -52,6 +56,14 @@ pub(super) struct View {
 }
 
 impl View {
+    /// A zone; at the root and without states, if it is not there.
+    pub fn zone(&self, origin: &Name) -> Zone {
+        let zone = self.zones.get(&key::zone_key(origin)).cloned();
+        let none =
+            || Zone { origin: origin.clone(), place: self.root, states: ZoneStates::default() };
+        zone.unwrap_or_else(none)
+    }
+
     /// The states of a zone; both none if it is not there.
     pub fn states(&self, origin: &Name) -> ZoneStates {
         let zone = self.zones.get(&key::zone_key(origin));
@@ -81,6 +93,25 @@ impl View {
     /// The database.
     pub fn db(&self) -> Result<&Db, StoreError> {
         self.db.as_ref().ok_or(StoreError::Closed)
+    }
+}
+
+impl sample::Zones for View {
+    fn content(&self, origin: &Name) -> sample::Content {
+        self.states(origin).visible.map(|state| (state.records, state.digest))
+    }
+
+    fn between(&self, after: Option<&Name>, last: Option<&Name>) -> Vec<Name> {
+        let after = after.map(key::zone_key);
+        let last = last.map(key::zone_key);
+        let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let to = last.as_ref().map_or(Bound::Unbounded, Bound::Included);
+        if matches!((&after, &last), (Some(after), Some(last)) if after >= last) {
+            return Vec::new();
+        }
+        let zones = self.zones.range::<Vec<u8>, _>((from, to)).map(|(_, zone)| zone);
+        let visible = zones.filter(|zone| zone.states.visible.is_some());
+        visible.map(|zone| zone.origin.clone()).collect()
     }
 }
 

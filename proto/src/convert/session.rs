@@ -110,6 +110,11 @@ impl TryFrom<v1::Hello> for Hello {
             }
             _ => return Err(ConvertError::Range("filter (all_zones, or 1 to 10,000 zones)")),
         };
+        // An edge that says nothing else has its records by the filter that it asks for.
+        let stored_filter = match hello.stored_filter_hash.as_ref() {
+            [] => filter.hash(),
+            hash => octets("stored_filter_hash", hash)?,
+        };
         Ok(Self {
             edge: hello.edge_id.parse()?,
             instance: InstanceId(octets("instance_id", &hello.instance_id)?),
@@ -119,7 +124,7 @@ impl TryFrom<v1::Hello> for Hello {
             protocol: hello.protocol,
             version: hello.version.chars().take(64).filter(|c| !c.is_control()).collect(),
             window: hello.window_bytes,
-            stored_filter: octets("stored_filter_hash", &hello.stored_filter_hash)?,
+            stored_filter,
             staged: hello.staged.map(TryInto::try_into).transpose()?,
         })
     }

@@ -1,0 +1,96 @@
+//! Why nothing is applied for a while although nothing has failed: a person has frozen this edge, or the
+//! disk is nearly full. What comes waits in the window, the session goes on, and all that is there is
+//! served (rule 19, invariant 14).
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::PathBuf,
+    time::Instant,
+};
+
+use crate::limits::{LOOK_PERIOD, PROBE_OCTETS};
+
+/// What is looked at before anything is applied.
+#[derive(Debug, Clone)]
+pub struct PauseConfig {
+    /// While this file is there, nothing is applied.
+    pub freeze_file: PathBuf,
+    /// Directory of the store.
+    pub data_dir: PathBuf,
+    /// Octets that have to stay free on its disk.
+    pub min_free: u64,
+}
+
+/// Looks now and then.
+#[derive(Debug)]
+pub(super) struct Pauses {
+    config: PauseConfig,
+    looked: Option<Instant>,
+    why: Option<String>,
+}
+
+impl Pauses {
+    pub(super) const fn new(config: PauseConfig) -> Self {
+        Self { config, looked: None, why: None }
+    }
+
+    /// Why nothing may be applied now: one line.
+    pub(super) fn why(&mut self) -> Option<&String> {
+        let now = Instant::now();
+        if self.looked.is_none_or(|looked| now.duration_since(looked) >= LOOK_PERIOD) {
+            self.looked = Some(now);
+            self.why = self.look();
+        }
+        self.why.as_ref()
+    }
+
+    fn look(&self) -> Option<String> {
+        let PauseConfig { freeze_file, data_dir, min_free } = &self.config;
+        if freeze_file.exists() {
+            return Some(format!(
+                "frozen by the file {}: remove it to go on",
+                freeze_file.display()
+            ));
+        }
+        // A disk that does not tell is found out by writing to it.
+        let stat = rustix::fs::statvfs(data_dir).ok()?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        (free < *min_free).then(|| {
+            let dir = data_dir.display();
+            format!("the disk of {dir} has {free} octets free, {min_free} have to be: make room")
+        })
+    }
+
+    /// Whether the disk takes what is written, and keeps it.
+    pub(super) fn probe(&self) -> io::Result<()> {
+        let path = self.config.data_dir.join("probe");
+        let mut file = File::create(&path)?;
+        let probed = file.write_all(&[0; PROBE_OCTETS]).and_then(|()| file.sync_all());
+        fs::remove_file(&path)?;
+        probed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_and_a_full_disk_are_reasons() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = PauseConfig {
+            freeze_file: dir.path().join("freeze"),
+            data_dir: dir.path().to_owned(),
+            min_free: 0,
+        };
+        assert_eq!(Pauses::new(config.clone()).why(), None);
+        fs::write(dir.path().join("freeze"), "").unwrap();
+        assert!(Pauses::new(config.clone()).why().unwrap().contains("freeze"));
+        fs::remove_file(dir.path().join("freeze")).unwrap();
+        let full = PauseConfig { min_free: u64::MAX, ..config.clone() };
+        assert!(Pauses::new(full).why().unwrap().contains("free"));
+        Pauses::new(config).probe().unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

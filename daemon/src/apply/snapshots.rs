@@ -1,0 +1,104 @@
+//! Snapshots on the apply thread: staged in line with everything else, and put in place when all of
+//! one is there, unless the guard wants a person first.
+
+use std::time::Instant;
+
+use edgesync_core::{
+    guard::StoreGuard,
+    snapshot::{Chunk, Manifest, Scope, SnapshotId},
+};
+
+use super::{
+    Report,
+    applier::Applier,
+    halt::{Halted, Mode, guarded},
+};
+use crate::store::{InstallError, StoreError};
+
+impl Applier {
+    pub(super) fn stage(&mut self, manifest: Manifest) {
+        tracing::info!(
+            scope = %manifest.scope, at = %manifest.position.offset, records = manifest.records,
+            chunks = manifest.chunks, "taking a snapshot"
+        );
+        let begun = self.store.as_mut().map_or(Ok(()), |store| store.begin_staging(manifest));
+        self.note_staged();
+        self.give_up_on(begun);
+    }
+
+    pub(super) fn stage_chunk(&mut self, chunk: &Chunk) {
+        let staged = self.store.as_mut().map_or(Ok(()), |store| store.stage(chunk));
+        self.note_staged();
+        self.settle_install(staged);
+    }
+
+    /// Puts a snapshot in place; `confirmed` by a person if the guard has held it before.
+    pub(super) fn install(&mut self, id: SnapshotId, confirmed: bool) {
+        self.make_durable();
+        let Some(store) = &self.store else { return };
+        let staged = store.staged_manifest().filter(|manifest| manifest.id == id);
+        let Some(manifest) = staged.cloned() else { return };
+        if let Err(exceeded) = self.guard_install(&manifest, confirmed) {
+            let reason = guarded(&format!("the snapshot of {}", manifest.scope), exceeded);
+            return self.halt(Halted::Snapshot { id, position: manifest.position }, reason);
+        }
+        let begin = Instant::now();
+        let installed = self.store.as_mut().map_or(Ok(None), |store| store.install(id));
+        let Some(Some(position)) = self.settle_install(installed) else { return };
+        let synced = self.store.as_mut().map_or(Ok(None), |store| store.sync());
+        if self.give_up_on(synced).is_none() {
+            return;
+        }
+        let scope = manifest.scope;
+        tracing::info!(%scope, at = %position.offset, took = ?begin.elapsed(), "snapshot in place");
+        if scope == Scope::Store {
+            self.guard.clear();
+            self.confirmed = None;
+        }
+        // What was halted before is in it.
+        if scope == Scope::Store || confirmed {
+            self.mode = Mode::Going;
+        }
+        self.testify();
+        self.report(Report::Installed { position, scope });
+    }
+
+    fn guard_install(
+        &mut self,
+        manifest: &Manifest,
+        confirmed: bool,
+    ) -> Result<(), edgesync_core::guard::Exceeded> {
+        let Some(store) = &self.store else { return Ok(()) };
+        let before = store.records();
+        match &manifest.scope {
+            Scope::Store if confirmed => Ok(()),
+            Scope::Store => StoreGuard::replace(before, manifest.records),
+            Scope::Zone(zone) => {
+                let has = store.reader().zone(zone).map_or(0, |zone| zone.state.records);
+                let after = before.saturating_sub(has).saturating_add(manifest.records);
+                self.guard.take(before, after, confirmed, Instant::now())
+            }
+        }
+    }
+
+    /// What is not what it says is thrown away, and fetched again.
+    fn settle_install<T>(&mut self, done: Result<T, InstallError>) -> Option<T> {
+        match done {
+            Ok(done) => Some(done),
+            Err(InstallError::Store(StoreError::TooLarge(octets))) => {
+                self.reject(format!("a value of it has {octets} octets"))
+            }
+            Err(InstallError::Store(error)) => self.give_up_on(Err(error)),
+            Err(error) => self.reject(error.to_string()),
+        }
+    }
+
+    fn reject<T>(&mut self, reason: String) -> Option<T> {
+        tracing::error!(%reason, "a snapshot is thrown away");
+        let dropped = self.store.as_mut().map_or(Ok(()), |store| store.drop_staging());
+        self.give_up_on(dropped);
+        self.mode = Mode::Void;
+        self.report(Report::Rejected { reason });
+        None
+    }
+}
