@@ -326,6 +326,7 @@ mod tests {
             "socket",
             "zones",
             "store.cache_capacity",
+            "store.min_free",
             "session.window",
             "reconnect.initial",
             "reconnect.max",

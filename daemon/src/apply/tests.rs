@@ -20,6 +20,10 @@ fn open(dir: &Path) -> Store {
     Store::open(StoreConfig { data_dir, cache_octets: 4 << 20, filter: Filter::All }).unwrap()
 }
 
+fn pauses(dir: &Path) -> PauseConfig {
+    PauseConfig { freeze_file: dir.join("freeze"), data_dir: dir.to_owned(), min_free: 0 }
+}
+
 fn zone() -> Name {
     Name::parse_origin("a.example").unwrap()
 }
@@ -68,7 +72,7 @@ fn copy(from: &Path, to: &Path) {
 fn what_is_said_to_be_durable_is_in_the_image_of_a_killed_process() {
     let dir = tempfile::tempdir().unwrap();
     let live = dir.path().join("live");
-    let mut applying = start(open(&live)).unwrap();
+    let mut applying = start(open(&live), pauses(&live)).unwrap();
     let mut log = Log::new();
     applying.works.send(log.next(vec![Change::ZoneCreate])).unwrap();
     let mut done = 0;
@@ -76,11 +80,13 @@ fn what_is_said_to_be_durable_is_in_the_image_of_a_killed_process() {
         for _ in 0..number {
             applying.works.send(log.create()).unwrap();
         }
-        let Some(Report::Durable { position, done: works, .. }) = applying.reports.blocking_recv()
-        else {
-            panic!("it is not durable");
+        let position = loop {
+            match applying.reports.blocking_recv().unwrap() {
+                Report::Durable { position, .. } => break position,
+                Report::Done(works) => done += works,
+                other => panic!("{other:?}"),
+            }
         };
-        done += works;
         let image = dir.path().join(format!("image-{number}"));
         copy(&live, &image);
         let killed = open(&image);
@@ -89,65 +95,157 @@ fn what_is_said_to_be_durable_is_in_the_image_of_a_killed_process() {
     }
     drop(applying.works);
     let mut last = None;
-    while let Some(Report::Durable { position, done: works, .. }) = applying.reports.blocking_recv()
-    {
-        done += works;
-        last = Some(position);
+    while let Some(report) = applying.reports.blocking_recv() {
+        match report {
+            Report::Durable { position, .. } => last = Some(position),
+            Report::Done(works) => done += works,
+            other => panic!("{other:?}"),
+        }
     }
     assert_eq!(last, Some(log.0), "the end comes after all that was waiting");
     assert_eq!(done as u64, log.0.offset.0, "each work is told of once");
     applying.thread.join().unwrap();
 }
 
+/// The next report that is not about works.
+fn next(applying: &mut Applying) -> Report {
+    loop {
+        match applying.reports.blocking_recv().unwrap() {
+            Report::Done(_) => {}
+            report => return report,
+        }
+    }
+}
+
+fn send(applying: &Applying, works: impl IntoIterator<Item = Work>) {
+    works.into_iter().for_each(|work| applying.works.send(work).unwrap());
+}
+
 #[test]
-fn nothing_behind_a_set_that_does_not_fit_is_applied_until_a_rebuild() {
+fn nothing_behind_a_set_that_does_not_fit_is_applied_until_a_person_has_looked() {
+    for skips in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let reader = store.reader();
+        let mut applying = start(store, pauses(dir.path())).unwrap();
+        let mut log = Log::new();
+        send(&applying, [log.next(vec![Change::ZoneCreate]), log.create()]);
+        let good = log.0;
+        let (id, owner, rtype) = (RecordId(77), zone(), Rtype::A);
+        let poison = log.next(vec![Change::RecordDelete { id, owner, rtype }]);
+        let bad = log.0;
+        send(&applying, [poison, log.create(), Work::Pass(log.0)]);
+        let halt = loop {
+            match next(&mut applying) {
+                Report::Durable { position, .. } => assert!(position.offset <= good.offset),
+                Report::Halted(halt) => break halt,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!((halt.first, halt.last, halt.held), (bad.offset, bad.offset, false));
+        assert!(halt.reason.contains("77"), "{}", halt.reason);
+        assert_eq!(reader.position(), Some(good), "what came before it is there");
+        let mut after = Log(if skips { bad } else { good });
+        send(&applying, [if skips { Work::Skip } else { Work::Resume }, after.create()]);
+        if skips {
+            assert!(
+                matches!(next(&mut applying), Report::Durable { position, .. } if position == bad)
+            );
+        }
+        assert!(matches!(next(&mut applying), Report::Resumed));
+        assert!(matches!(next(&mut applying), Report::Durable { .. }));
+        assert_eq!(reader.position(), Some(after.0));
+    }
+}
+
+#[test]
+fn what_takes_too_much_away_is_held_until_it_is_confirmed() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let reader = store.reader();
-    let mut applying = start(store).unwrap();
+    let mut applying = start(store, pauses(dir.path())).unwrap();
     let mut log = Log::new();
-    let mut works = vec![log.next(vec![Change::ZoneCreate]), log.create()];
-    let good = log.0;
-    works.push(log.next(vec![Change::RecordDelete {
-        id: RecordId(77),
-        owner: zone(),
-        rtype: Rtype::A,
-    }]));
-    let bad = log.0.offset;
-    works.extend([log.create(), Work::Pass(log.0)]);
-    works.into_iter().for_each(|work| applying.works.send(work).unwrap());
-    let mut durable = 0;
-    let first = loop {
-        match applying.reports.blocking_recv().unwrap() {
-            Report::Durable { position, done, .. } => {
-                assert!(position.offset <= good.offset);
-                durable += done;
-            }
-            Report::Poison { first, last, reason } => {
-                assert_eq!(last, bad);
-                assert!(reason.contains("77"), "{reason}");
-                break first;
-            }
-            other => panic!("{other:?}"),
-        }
-    };
-    assert_eq!((first, durable), (bad, 2), "what came before it is durable first");
-    let mut dropped = 0;
-    while dropped < 2 {
-        match applying.reports.blocking_recv().unwrap() {
-            Report::Dropped { done } => dropped += done,
-            other => panic!("{other:?}"),
-        }
+    let rdata = || vec![192, 0, 2, 1].into();
+    let create =
+        |_| Change::RecordCreate { owner: zone(), rtype: Rtype::A, ttl: 1, rdata: rdata() };
+    let changes = std::iter::once(Change::ZoneCreate).chain((0..20).map(create));
+    send(&applying, [log.next(changes.collect())]);
+    assert!(matches!(next(&mut applying), Report::Durable { .. }));
+    drop((applying.works, reader));
+    applying.thread.join().unwrap();
+    // Counted is from what was there when a window began: another process, another window.
+    let store = open(dir.path());
+    let reader = store.reader();
+    let mut applying = start(store, pauses(dir.path())).unwrap();
+    let delete = |id| Change::RecordDelete { id: RecordId(id), owner: zone(), rtype: Rtype::A };
+    // Six of twenty may go, one after the other; the seventh is too much.
+    for id in 2..8 {
+        send(&applying, [log.next(vec![delete(id)])]);
+        assert!(matches!(next(&mut applying), Report::Durable { .. }));
     }
-    assert_eq!(reader.position(), Some(good));
-    // A rebuild begins anew, and applies again.
-    applying.works.send(Work::Rebuild { reason: "another log".to_owned() }).unwrap();
-    assert!(matches!(applying.reports.blocking_recv(), Some(Report::Rebuilt)));
-    assert_eq!(reader.position(), None);
+    let seventh = Log(log.0).next(vec![delete(8)]);
+    send(&applying, [log.next(vec![delete(8)])]);
+    let Report::Halted(halt) = next(&mut applying) else { panic!() };
+    assert!(halt.held && halt.reason.contains("7 of 20"), "{halt:?}");
+    assert_eq!(reader.totals().records, 14, "what was there is served");
+    send(&applying, [Work::Resume, seventh]);
+    assert!(matches!(next(&mut applying), Report::Resumed));
+    assert!(matches!(next(&mut applying), Report::Durable { .. }));
+    assert_eq!(reader.totals().records, 13);
+    // What a person has allowed at the control plane passes.
+    let Work::Set(mut arrived) = log.next(vec![Change::ZoneDelete]) else { panic!() };
+    arrived.set.as_mut().unwrap().override_guard = true;
+    send(&applying, [Work::Set(arrived)]);
+    assert!(matches!(next(&mut applying), Report::Durable { .. }));
+    assert_eq!(reader.totals().records, 0);
+}
+
+#[test]
+fn a_frozen_edge_waits_with_what_comes_and_ends_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let reader = store.reader();
+    let mut applying = start(store, pauses(dir.path())).unwrap();
     let mut log = Log::new();
-    applying.works.send(log.next(vec![Change::ZoneCreate])).unwrap();
-    assert!(matches!(applying.reports.blocking_recv(), Some(Report::Durable { .. })));
+    send(&applying, [log.next(vec![Change::ZoneCreate])]);
+    assert!(matches!(next(&mut applying), Report::Durable { .. }));
+    let there = log.0;
+    fs::write(dir.path().join("freeze"), "").unwrap();
+    std::thread::sleep(crate::limits::LOOK_PERIOD * 2);
+    send(&applying, [log.create()]);
+    let Report::Paused(Some(why)) = next(&mut applying) else { panic!() };
+    assert!(why.contains("freeze"), "{why}");
+    std::thread::sleep(crate::limits::LOOK_PERIOD * 2);
+    assert_eq!(reader.position(), Some(there));
+    fs::remove_file(dir.path().join("freeze")).unwrap();
+    assert!(matches!(next(&mut applying), Report::Paused(None)));
+    assert!(matches!(next(&mut applying), Report::Durable { .. }));
     assert_eq!(reader.position(), Some(log.0));
+    fs::write(dir.path().join("freeze"), "").unwrap();
+    std::thread::sleep(crate::limits::LOOK_PERIOD * 2);
+    send(&applying, [log.create()]);
+    applying.ending.store(true, std::sync::atomic::Ordering::Relaxed);
+    drop(applying.works);
+    applying.thread.join().unwrap();
+}
+
+#[test]
+fn a_set_that_has_ended_three_processes_is_not_tried_a_fourth_time() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..crate::limits::STRIKES {
+        Attempt::read(dir.path()).begin(Offset::ZERO).unwrap();
+    }
+    let mut applying = start(open(dir.path()), pauses(dir.path())).unwrap();
+    let mut log = Log::new();
+    send(&applying, [log.next(vec![Change::ZoneCreate])]);
+    let Report::Halted(halt) = next(&mut applying) else { panic!() };
+    assert!(halt.reason.contains("3 times") && halt.reason.contains("edge resume"), "{halt:?}");
+    send(&applying, [Work::Resume, Log::new().next(vec![Change::ZoneCreate])]);
+    assert!(matches!(next(&mut applying), Report::Resumed));
+    assert!(matches!(next(&mut applying), Report::Durable { .. }));
+    drop(applying.works);
+    applying.thread.join().unwrap();
+    assert!(!Attempt::read(dir.path()).is_out(Offset::ZERO), "an end in order clears it");
 }
 
 #[test]
@@ -156,7 +254,7 @@ fn a_failed_store_is_served_on_and_says_nothing_is_durable() {
     let store = open(dir.path());
     store.fail_after(2);
     let reader = store.reader();
-    let mut applying = start(store).unwrap();
+    let mut applying = start(store, pauses(dir.path())).unwrap();
     let mut log = Log::new();
     let mut durable = None;
     let mut failed = false;
@@ -168,7 +266,7 @@ fn a_failed_store_is_served_on_and_says_nothing_is_durable() {
                 durable = Some(position);
             }
             Report::Failed { .. } => failed = true,
-            Report::Dropped { .. } => assert!(failed),
+            Report::Done(_) => {}
             other => panic!("{other:?}"),
         }
         applying.works.send(log.create()).unwrap();

@@ -195,7 +195,7 @@ impl Session {
                     status.snapshot = None;
                     status.repairs += repaired;
                 });
-                ReceiverInput::Installed(position)
+                ReceiverInput::Installed { position, scope }
             }
             Report::Rejected { reason } => {
                 self.metrics.rejected();

@@ -52,6 +52,8 @@ impl StoreError {
         match self {
             Self::Sync(error) | Self::Engine(sled::Error::Io(error)) => lost(error),
             Self::Engine(_) | Self::Malformed(_) => true,
+            #[cfg(test)]
+            Self::Stopped => true,
             _ => false,
         }
     }

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod daemon;
+mod healing;
 mod plane;
+mod snapshot;
 mod stories;
 mod trouble;

@@ -12,13 +12,16 @@ use bytes::Bytes;
 use edgesync_core::{
     Rtype,
     change::{Change, ChangeSet, Generation},
+    fold::ZoneStates,
     name::Name,
     position::{LogId, Offset, Position},
     record::RecordId,
+    sample::{Sample, Sweep, ZoneDigest},
     session::{
-        Ack, CommittedSet, GoodbyeReason, Hello, Sender, SenderConfig, SenderInput, SenderOutput,
-        ToControl, ToEdge,
+        Ack, CommittedSet, GoodbyeReason, Halt, Hello, Sender, SenderConfig, SenderInput,
+        SenderOutput, ToControl, ToEdge,
     },
+    snapshot::{Chunk, Manifest, Scope, SnapshotId, Staged},
 };
 use edgesync_proto::{
     convert::encode_set,
@@ -37,12 +40,25 @@ use tokio_stream::{
 };
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
+use crate::snapshot::Folded;
+
+/// Rows of one chunk.
+const CHUNK_ROWS: usize = 100;
+
+/// What is done to a chunk before it is sent.
+type Forge = Box<dyn FnMut(Chunk) -> Chunk + Send>;
+
 /// What edges have said.
 #[derive(Default)]
 pub struct Heard {
     pub hellos: Vec<Hello>,
     pub acks: Vec<Ack>,
-    pub nacks: Vec<(Offset, String)>,
+    pub nacks: Vec<Halt>,
+    /// What was said to be durable of snapshots, and the repairs that were asked for.
+    pub staged: Vec<Staged>,
+    pub repairs: Vec<Name>,
+    /// Chunks that were sent.
+    pub chunks: usize,
     /// Offsets of the sets that were sent, also those sent again.
     pub sent: Vec<(Offset, Offset)>,
 }
@@ -55,6 +71,13 @@ struct Inner {
     killed: watch::Sender<u32>,
     /// Sets that are still sent before the stream is cut.
     cut_after: Mutex<Option<usize>>,
+    /// The log begins after this offset.
+    floor: Mutex<Offset>,
+    snapshots: Mutex<Vec<(Manifest, Vec<Chunk>)>>,
+    /// How long each chunk takes to be read.
+    chunk_pause: Mutex<Duration>,
+    /// What is done to each chunk before it is sent.
+    forge: Mutex<Option<Forge>>,
     /// What is said instead of a session.
     goodbye: Mutex<Option<(GoodbyeReason, Duration)>>,
 }
@@ -90,6 +113,10 @@ impl Plane {
             heard_more: watch::channel(()).0,
             killed: watch::channel(0).0,
             cut_after: Mutex::default(),
+            floor: Mutex::default(),
+            snapshots: Mutex::default(),
+            chunk_pause: Mutex::default(),
+            forge: Mutex::default(),
             goodbye: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -202,7 +229,9 @@ impl Plane {
         match &message {
             ToControl::Hello(hello) => heard.hellos.push(hello.clone()),
             ToControl::Ack(ack) => heard.acks.push(*ack),
-            ToControl::Nack { first, reason, .. } => heard.nacks.push((*first, reason.clone())),
+            ToControl::Nack(halt) => heard.nacks.push(halt.clone()),
+            ToControl::SnapshotAck(staged) => heard.staged.push(*staged),
+            ToControl::Repair { zone } => heard.repairs.push(zone.clone()),
         }
         self.inner.heard_more.send_replace(());
         match message {
@@ -214,15 +243,75 @@ impl Plane {
                     _ => log.0.iter().find(|set| set.last == offset).map(|set| set.hash),
                 };
                 let ours = hello.position.and_then(|position| at(position.offset));
-                SenderInput::Hello { hello, ours, head: log.1 }
+                let floor = *self.inner.floor.lock().unwrap();
+                SenderInput::Hello { hello, ours, floor, head: log.1 }
             }
             other => SenderInput::Message(other),
         }
     }
 
-    fn fetch(&self, after: Offset) -> SenderInput {
+    /// Forgets all sets; who needs them gets a snapshot.
+    pub fn compact(&self) {
+        *self.inner.floor.lock().unwrap() = self.head().offset;
+    }
+
+    /// Lets each chunk take a while.
+    pub fn pause_chunks(&self, pause: Duration) {
+        *self.inner.chunk_pause.lock().unwrap() = pause;
+    }
+
+    /// Does something to each chunk before it is sent.
+    pub fn forge(&self, forge: impl FnMut(Chunk) -> Chunk + Send + 'static) {
+        *self.inner.forge.lock().unwrap() = Some(Box::new(forge));
+    }
+
+    fn folded(&self) -> Folded {
+        Folded::of(&self.inner.log.lock().unwrap().0)
+    }
+
+    /// What all zones are at the head.
+    fn sample(&self) -> SenderInput {
+        let digest = |(origin, states): (Name, ZoneStates)| {
+            let content = states.visible.map(|state| (state.records, state.digest));
+            ZoneDigest { origin, content }
+        };
+        let zones = self.folded().zones.into_values().map(digest);
+        let zones = zones.filter(|zone| zone.content.is_some()).collect();
+        let sweep = Sweep { after: None, zones, to_end: true };
+        SenderInput::Sample(self.head(), Sample { changed: Vec::new(), sweep })
+    }
+
+    fn snapshot(&self, scope: Scope, staged: Option<Staged>) -> SenderInput {
+        let mut snapshots = self.inner.snapshots.lock().unwrap();
+        let known = staged.and_then(|staged| {
+            let found = snapshots.iter().find(|(manifest, _)| manifest.id == staged.id);
+            let (manifest, _) = found.filter(|(manifest, _)| manifest.scope == scope)?;
+            Some(SenderInput::Snapshot { manifest: manifest.clone(), next: staged.next })
+        });
+        known.unwrap_or_else(|| {
+            let id = u8::try_from(snapshots.len()).unwrap();
+            let (manifest, chunks) = self.folded().snapshot(id, self.head(), scope, CHUNK_ROWS);
+            snapshots.push((manifest.clone(), chunks));
+            SenderInput::Snapshot { manifest, next: 0 }
+        })
+    }
+
+    fn chunk(&self, id: SnapshotId, index: u32) -> SenderInput {
+        let snapshots = self.inner.snapshots.lock().unwrap();
+        let (_, chunks) = snapshots.iter().find(|(manifest, _)| manifest.id == id).unwrap();
+        let chunk = chunks[usize::try_from(index).unwrap()].clone();
+        self.inner.heard.lock().unwrap().chunks += 1;
+        let mut forge = self.inner.forge.lock().unwrap();
+        SenderInput::Chunk(match forge.as_mut() {
+            Some(forge) => forge(chunk),
+            None => chunk,
+        })
+    }
+
+    fn fetch(&self, after: Offset, upto: Offset) -> SenderInput {
         let log = self.inner.log.lock().unwrap();
-        let sets: Vec<_> = log.0.iter().filter(|set| set.first > after).take(8).cloned().collect();
+        let within = |set: &&CommittedSet| set.first > after && set.last <= upto;
+        let sets: Vec<_> = log.0.iter().filter(within).take(8).cloned().collect();
         let position = |set: &CommittedSet| Position { offset: set.last, hash: set.hash, ..log.1 };
         let read_to = sets.last().map_or(log.1, position);
         SenderInput::Fetched { sets, read_to }
@@ -230,12 +319,20 @@ impl Plane {
 
     /// Writes down what is sent. True if the stream is to be cut before it.
     fn sending(&self, message: &ToEdge) -> bool {
+        if matches!(message, ToEdge::SnapshotChunk(_)) {
+            return self.cuts(1);
+        }
         let ToEdge::Frame(parts) = message else { return false };
         let sets =
             parts.iter().filter(|part| part.from == 0).map(|part| (part.set.first, part.set.last));
         self.inner.heard.lock().unwrap().sent.extend(sets);
+        self.cuts(parts.len())
+    }
+
+    /// True if the stream is to be cut before so much more is sent.
+    fn cuts(&self, count: usize) -> bool {
         let mut cut = self.inner.cut_after.lock().unwrap();
-        match cut.as_mut().map(|left| left.checked_sub(parts.len())) {
+        match cut.as_mut().map(|left| left.checked_sub(count)) {
             None => false,
             Some(Some(left)) => {
                 *cut = Some(left);
@@ -258,6 +355,7 @@ impl Plane {
         let config = SenderConfig { heartbeat: Duration::from_millis(500) };
         let mut sender = Sender::new(config, first, Instant::now());
         let mut killed = self.inner.killed.subscribe();
+        let mut samples = tokio::time::interval(Duration::from_millis(200));
         while let Some(due) = sender.poll_timeout() {
             tokio::select! {
                 _ = killed.changed() => return,
@@ -272,6 +370,7 @@ impl Plane {
                     }
                     sender.handle(input, Instant::now());
                 }
+                _ = samples.tick() => sender.handle(self.sample(), Instant::now()),
                 _ = head.changed() => {
                     let head = *head.borrow_and_update();
                     sender.handle(SenderInput::Head(head), Instant::now());
@@ -285,10 +384,20 @@ impl Plane {
                         return;
                     }
                     SenderOutput::Send(message) => drop(outbound.send(Ok(message.into()))),
-                    SenderOutput::Fetch { after, .. } => {
-                        sender.handle(self.fetch(after), Instant::now());
+                    SenderOutput::Fetch { after, upto, .. } => {
+                        sender.handle(self.fetch(after, upto), Instant::now());
                     }
-                    SenderOutput::Acked { .. } | SenderOutput::Nacked { .. } => {}
+                    SenderOutput::Snapshot { scope, staged } => {
+                        sender.handle(self.snapshot(scope, staged), Instant::now());
+                    }
+                    SenderOutput::FetchChunk { id, index } => {
+                        let pause = *self.inner.chunk_pause.lock().unwrap();
+                        tokio::time::sleep(pause).await;
+                        sender.handle(self.chunk(id, index), Instant::now());
+                    }
+                    SenderOutput::Acked { .. }
+                    | SenderOutput::Nacked(_)
+                    | SenderOutput::Staged(_) => {}
                     SenderOutput::Close => return,
                 }
             }

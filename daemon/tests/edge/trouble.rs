@@ -33,8 +33,8 @@ async fn a_set_that_cannot_be_applied_is_nacked_and_the_edge_halts_and_serves() 
     plane.edit(&zone, generation, 1, 7);
     plane.until("the set is nacked", |heard| !heard.nacks.is_empty()).await;
     plane.heard(|heard| {
-        assert_eq!(heard.nacks[0].0, Offset(bad));
-        assert!(heard.nacks[0].1.contains("no record 999"), "{}", heard.nacks[0].1);
+        assert_eq!(heard.nacks[0].first, Offset(bad));
+        assert!(heard.nacks[0].reason.contains("no record 999"), "{}", heard.nacks[0].reason);
         assert!(heard.acks.iter().all(|ack| ack.last < Offset(bad)));
     });
     let status = daemon.until("it has halted", |s| s.link == i32::from(LinkState::Halted)).await;
@@ -84,17 +84,17 @@ async fn another_log_is_never_applied_as_a_difference() {
     let status = daemon.status().await;
     assert_eq!(status.durable.as_ref().unwrap().log_id, [2; 16].as_slice());
     assert_eq!((offset(&status), status.boot_epoch), (702, 1));
-    assert_eq!(quarantines(dir.path()), 1);
+    assert_eq!(second.heard(|heard| heard.chunks), 7, "a snapshot, and no difference");
     daemon.stop().await;
     // The next start trusts what it finds.
     let daemon = Daemon::start(&config).await;
     assert_eq!(daemon.status().await.resumed_from, 702);
-    assert_eq!(quarantines(dir.path()), 1);
+    assert_eq!(quarantines(dir.path()), 0);
     daemon.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_zones_in_the_configuration_begin_anew() {
+async fn other_zones_in_the_configuration_come_by_a_snapshot() {
     let (plane, dir, zone) = (Plane::new(1), tempfile::tempdir().unwrap(), name("a.example"));
     plane.zone(&zone, 5);
     let serving = plane.serve().await;
@@ -104,9 +104,18 @@ async fn other_zones_in_the_configuration_begin_anew() {
     daemon.stop().await;
     config.zones = Zones::List(vec!["a.example".to_owned()]);
     let daemon = Daemon::start(&config).await;
-    let status = daemon.until("all is there again", |s| offset(s) == 6).await;
-    assert_eq!((status.resumed_from, status.boot_epoch), (0, 2));
-    assert_eq!(quarantines(dir.path()), 1);
+    let acked_anew = |heard: &crate::plane::Heard| {
+        heard.acks.iter().filter(|ack| (ack.first.0, ack.last.0) == (1, 6)).count() == 2
+    };
+    plane.until("a snapshot is taken", acked_anew).await;
+    let status = daemon.status().await;
+    assert_eq!((offset(&status), status.resumed_from, status.boot_epoch), (6, 6, 2));
+    assert_eq!(quarantines(dir.path()), 0);
+    daemon.stop().await;
+    let daemon = Daemon::start(&config).await;
+    plane.until("it comes again", |heard| heard.hellos.len() == 3).await;
+    daemon.until("it is in session", |s| s.link() == LinkState::Connected).await;
+    assert_eq!(plane.heard(|heard| heard.chunks), 1, "the store is for these zones now");
     daemon.stop().await;
 }
 

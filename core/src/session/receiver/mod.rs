@@ -19,7 +19,7 @@ use crate::{
     name::Name,
     position::{Offset, Position},
     sample::Sample,
-    snapshot::{Chunk, Manifest, SnapshotId, Staged},
+    snapshot::{Chunk, Manifest, Scope, SnapshotId, Staged},
 };
 
 /// How long a control plane may take to answer Hello.
@@ -49,7 +49,12 @@ pub enum ReceiverInput {
     /// Chunks of a snapshot are durable, and not yet visible.
     Staged(Staged),
     /// A snapshot is in place, and durable.
-    Installed(Position),
+    Installed {
+        /// The store's position with it.
+        position: Position,
+        /// What it has taken the place of.
+        scope: Scope,
+    },
     /// A snapshot is not what it said, and was thrown away.
     Rejected {
         /// Why: one line.
@@ -264,7 +269,7 @@ impl Receiver {
                 self.restart(Duration::ZERO, "resumed by hand");
             }
             ReceiverInput::Staged(staged) => self.chunks_durable(staged),
-            ReceiverInput::Installed(position) => self.installed(position),
+            ReceiverInput::Installed { position, scope } => self.installed(position, &scope),
             ReceiverInput::Rejected { reason } => self.rejected(&reason),
             ReceiverInput::Drifted { zone } => self.drifted(zone, now),
             ReceiverInput::Reopened { position, staged } => {

@@ -93,7 +93,10 @@ impl Receiver {
     }
 
     /// The store has put a snapshot in the place of what it had.
-    pub(super) fn installed(&mut self, position: Position) {
+    pub(super) fn installed(&mut self, position: Position, scope: &Scope) {
+        if *scope == Scope::Store {
+            self.identity.stored_filter = self.identity.filter.hash();
+        }
         (self.staged, self.handed_out, self.durable) = (None, None, Some(position));
         let resumed = self.halted.take().is_some();
         let replaced = std::mem::take(&mut self.replacing);

@@ -207,13 +207,14 @@ impl ModelStore {
             let (first, reason) = (position.offset, "it shrinks".to_owned());
             return Some(ReceiverInput::Halted(Halt { first, last: first, held: true, reason }));
         }
-        if let Scope::Zone(_) = manifest.scope {
+        let scope = manifest.scope.clone();
+        if let Scope::Zone(_) = scope {
             assert_eq!(self.position, Some(position), "a repair is a barrier");
         }
         self.applied.clone_from(&log.snapshots.get(&id.0)?.1);
         (self.position, self.staging) = (Some(position), None);
         self.installs += 1;
-        Some(ReceiverInput::Installed(position))
+        Some(ReceiverInput::Installed { position, scope })
     }
 }
 
