@@ -27,6 +27,8 @@ pub async fn run(url: String) -> Result<(), Failure> {
         boot_epoch: 1,
         position: None,
         filter: Filter::All,
+        stored_filter: Filter::All.hash(),
+        staged: None,
         protocol: PROTOCOL,
         version: "bench".to_owned(),
         window: 0,

@@ -143,7 +143,7 @@ impl Source {
                             return;
                         }
                     }
-                    SenderOutput::Fetch { after, octets } => {
+                    SenderOutput::Fetch { after, octets, .. } => {
                         let fetched = self.fetch(after, octets);
                         sender.handle(fetched, Instant::now());
                     }
@@ -151,7 +151,11 @@ impl Source {
                         self.seen().acks.push((durable.offset, Instant::now()));
                         self.shared.acked.send_replace(durable.offset);
                     }
-                    SenderOutput::Nacked { reason, .. } => eprintln!("the edge refused: {reason}"),
+                    SenderOutput::Nacked(halt) => eprintln!("the edge refused: {}", halt.reason),
+                    // Its log begins at the first change: nobody needs a snapshot.
+                    SenderOutput::Snapshot { .. }
+                    | SenderOutput::FetchChunk { .. }
+                    | SenderOutput::Staged(_) => {}
                     SenderOutput::Close => return,
                 }
             }
@@ -163,7 +167,7 @@ impl Source {
             ToControl::Hello(hello) => {
                 self.seen().hello.get_or_insert_with(Instant::now);
                 let ours = hello.position.map(|position| position.hash);
-                SenderInput::Hello { hello, ours, head: self.log().head }
+                SenderInput::Hello { hello, ours, floor: Offset::ZERO, head: self.log().head }
             }
             other => SenderInput::Message(other),
         }

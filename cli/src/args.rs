@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     apply::ApplyArgs, demo::DemoArgs, edge::EdgeArgs, fleet::FleetArgs, log::LogArgs,
-    output::Format, record::RecordCommand, wait::WaitArgs, zone::ZoneCommand,
+    output::Format, record::RecordCommand, release::FreezeArgs, wait::WaitArgs, zone::ZoneCommand,
 };
 
 /// What stands over the options of all commands.
@@ -73,6 +73,14 @@ pub struct KeyArgs {
     pub key: String,
 }
 
+/// Whether a write may do more than the guard lets pass.
+#[derive(Debug, Default, clap::Args)]
+pub struct GuardArgs {
+    /// Let it delete or edit more than 30 % of a zone of 10 records or more.
+    #[arg(long)]
+    pub override_guard: bool,
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -94,7 +102,13 @@ pub enum Command {
     Fleet(FleetArgs),
     /// Wait until an offset is durable on the edges; exit code 3 if it is not in time.
     Wait(WaitArgs),
-    /// Show who changed what, oldest first.
+    /// Keep all further changes from the edges; they are still taken, and become durable.
+    Freeze(FreezeArgs),
+    /// Let the edges have what was kept from them.
+    Unfreeze,
+    /// Show how far the log is released, and where it begins.
+    Release,
+    /// Show who changed what, oldest first; or compact the log.
     Log(LogArgs),
     /// Ask the edge daemon on this host, through its socket.
     Edge(EdgeArgs),

@@ -15,6 +15,7 @@ use crate::{
     zone::{Export, ExportArgs},
 };
 
+mod resume;
 mod status;
 mod verify;
 
@@ -49,8 +50,16 @@ pub enum EdgeCommand {
     },
     /// Print a zone as a zone file in canonical order, one record a line.
     Export(ExportArgs),
-    /// Read the whole store from disk and check it; exit code 4 if a zone differs.
+    /// Read the whole store from disk and check it; exit code 4 if a zone differs. The daemon then
+    /// fetches that zone anew.
     Verify,
+    /// Let a halted edge go on: what it holds is confirmed, what it could not apply is tried again.
+    Resume,
+    /// Let a halted edge go on behind the change set that it cannot apply.
+    Skip {
+        /// First offset of the change set, as `edge status` shows it.
+        first: u64,
+    },
 }
 
 /// Carries out a command.
@@ -70,6 +79,8 @@ pub async fn run(args: EdgeArgs, printer: &mut Printer) -> Result<Outcome, Failu
         }
         EdgeCommand::Get { name, rtype } => get(&name, rtype, &server, printer).await?,
         EdgeCommand::Export(args) => export(args, &server, printer).await?,
+        EdgeCommand::Resume => resume::resume(&server, printer).await?,
+        EdgeCommand::Skip { first } => resume::skip(first, &server, printer).await?,
         EdgeCommand::Verify => {
             let answer = calls.verify_store(v1::VerifyStoreRequest {}).await;
             let found = verify::Verified::from(answer.map_err(server.failure())?.into_inner());

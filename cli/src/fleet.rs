@@ -114,6 +114,13 @@ impl Show for Fleet {
         for edge in self.edges.iter().filter(|edge| !edge.reason.is_empty()) {
             text.push_str(&format!("{}: {}\n", edge.id, edge.reason));
         }
+        for (edge, snapshot) in self.edges.iter().filter_map(|e| Some((e, e.snapshot.as_ref()?))) {
+            let Snapshot { offset, chunks_done, chunks } = snapshot;
+            let id = &edge.id;
+            text.push_str(&format!(
+                "{id}: has {chunks_done} of {chunks} chunks of the snapshot at offset {offset}\n"
+            ));
+        }
         text
     }
 }
@@ -133,7 +140,24 @@ struct EdgeRow {
     version: String,
     address: String,
     reason: String,
+    repairs: u64,
+    snapshot: Option<Snapshot>,
     latency: Latency,
+}
+
+/// How far an edge is with a snapshot.
+#[derive(Debug, Serialize)]
+struct Snapshot {
+    offset: u64,
+    chunks_done: u32,
+    chunks: u32,
+}
+
+impl From<v1::SnapshotProgress> for Snapshot {
+    fn from(progress: v1::SnapshotProgress) -> Self {
+        let v1::SnapshotProgress { offset, chunks_done, chunks } = progress;
+        Self { offset, chunks_done, chunks }
+    }
 }
 
 /// From durable at the control plane to acknowledged by the edge.
@@ -162,6 +186,8 @@ impl From<v1::Edge> for EdgeRow {
             version: edge.version,
             address: edge.address,
             reason: edge.reason,
+            repairs: edge.repairs,
+            snapshot: edge.snapshot.map(Snapshot::from),
             latency: Latency {
                 count: latency.count,
                 p50_us: latency.p50_us,
@@ -205,6 +231,8 @@ pub const fn state(state: EdgeState) -> &'static str {
         EdgeState::CatchingUp => "catching_up",
         EdgeState::Current => "current",
         EdgeState::Halted => "halted",
+        EdgeState::Held => "held",
+        EdgeState::Snapshot => "snapshot",
     }
 }
 

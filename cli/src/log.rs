@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use edgesync_proto::v1;
 use serde::Serialize;
 
@@ -18,7 +18,11 @@ const CHANGES_SHOWN: usize = 10;
 
 /// Arguments of `log`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct LogArgs {
+    /// What to do with the log, instead of showing it.
+    #[command(subcommand)]
+    pub command: Option<LogCommand>,
     /// Only changes of this zone.
     #[arg(long, value_name = "ORIGIN", default_value = "", hide_default_value = true)]
     pub zone: String,
@@ -33,13 +37,50 @@ pub struct LogArgs {
     pub full: bool,
 }
 
+/// What to do with the log.
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Forget the oldest change sets. Edges that still need them take a snapshot, and zones can no
+    /// longer be restored to them.
+    Compact {
+        /// Forget all change sets that end at or before this offset.
+        #[arg(long, value_name = "OFFSET")]
+        upto: u64,
+    },
+}
+
+/// What a compaction has left.
+#[derive(Serialize)]
+struct Compacted {
+    floor: u64,
+    change_sets: u64,
+}
+
+impl Show for Compacted {
+    fn show(&self) -> String {
+        let sets = format::count(self.change_sets, "change set");
+        format!("{sets} forgotten; the log begins after offset {}", self.floor)
+    }
+}
+
+async fn compact(upto: u64, server: &Server, printer: &mut Printer) -> Result<Outcome, Failure> {
+    let answer = server.fleet().compact_log(v1::CompactLogRequest { upto }).await;
+    let v1::CompactLogResponse { floor, change_sets } =
+        answer.map_err(server.failure())?.into_inner();
+    printer.value(&Compacted { floor, change_sets })?;
+    Ok(Outcome::Done)
+}
+
 /// Prints the log.
 ///
 /// # Errors
 /// If the server cannot be reached, or refuses.
 pub async fn run(args: LogArgs, control: &str, printer: &mut Printer) -> Result<Outcome, Failure> {
-    let LogArgs { zone, from, limit, full } = args;
+    let LogArgs { command, zone, from, limit, full } = args;
     let server = Server::control(control).await?;
+    if let Some(LogCommand::Compact { upto }) = command {
+        return compact(upto, &server, printer).await;
+    }
     let answer = server.fleet().list_log(v1::ListLogRequest { zone, from, limit }).await;
     let mut sets = answer.map_err(server.failure())?.into_inner();
     while let Some(set) = sets.message().await.map_err(server.failure())? {

@@ -13,6 +13,7 @@ mod log;
 mod output;
 mod progress;
 mod record;
+mod release;
 mod wait;
 mod zone;
 
@@ -52,6 +53,9 @@ async fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Apply(apply) => apply::run(apply, &control, &mut printer).await?,
         Command::Fleet(fleet) => fleet::run(fleet, &control, &mut printer).await?,
         Command::Wait(wait) => wait::run(wait, &control, &mut printer).await?,
+        Command::Freeze(freeze) => release::freeze(freeze, &control, &mut printer).await?,
+        Command::Unfreeze => release::unfreeze(&control, &mut printer).await?,
+        Command::Release => release::show(&control, &mut printer).await?,
         Command::Log(log) => log::run(log, &control, &mut printer).await?,
         Command::Demo(demo) => demo::run(demo, &mut printer).await?,
     };

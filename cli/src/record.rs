@@ -5,7 +5,7 @@ use edgesync_proto::v1;
 use serde::Serialize;
 
 use crate::{
-    args::KeyArgs,
+    args::{GuardArgs, KeyArgs},
     connect::Server,
     failure::{Failure, Outcome},
     output::{Printer, Row},
@@ -80,6 +80,9 @@ pub struct EditArgs {
     /// The version that the record must have.
     #[arg(long, value_name = "VERSION", default_value_t = 0, hide_default_value = true)]
     pub if_version: u64,
+    /// The guard.
+    #[command(flatten)]
+    pub guard: GuardArgs,
     /// The idempotency key.
     #[command(flatten)]
     pub key: KeyArgs,
@@ -93,6 +96,9 @@ pub struct DeleteArgs {
     /// The version that the record must have.
     #[arg(long, value_name = "VERSION", default_value_t = 0, hide_default_value = true)]
     pub if_version: u64,
+    /// The guard.
+    #[command(flatten)]
+    pub guard: GuardArgs,
     /// The idempotency key.
     #[command(flatten)]
     pub key: KeyArgs,
@@ -200,6 +206,7 @@ async fn edit(args: EditArgs, server: &Server, printer: &mut Printer) -> Result<
         rdata,
         if_version: args.if_version,
         idempotency_key: args.key.key,
+        override_guard: args.guard.override_guard,
     };
     let answer = server.records().edit_record(request).await.map_err(server.failure())?;
     let v1::EditRecordResponse { record, receipt } = answer.into_inner();
@@ -218,9 +225,9 @@ fn print_written(
 }
 
 async fn delete(args: DeleteArgs, server: &Server, printer: &mut Printer) -> Result<(), Failure> {
-    let id = args.id;
-    let request =
-        v1::DeleteRecordRequest { id, if_version: args.if_version, idempotency_key: args.key.key };
+    let DeleteArgs { id, if_version, guard, key } = args;
+    let (idempotency_key, override_guard) = (key.key, guard.override_guard);
+    let request = v1::DeleteRecordRequest { id, if_version, idempotency_key, override_guard };
     let answer = server.records().delete_record(request).await.map_err(server.failure())?;
     let receipt = answer.into_inner().receipt.ok_or_else(|| missing(server, "receipt"))?.into();
     printer.rows(&[Deleted { id, receipt }])

@@ -159,13 +159,53 @@ pub struct StateMetrics {
     halted: Gauge,
     held: Gauge,
     paused: Gauge,
+    healing: Healing,
+}
+
+/// What the session tells of snapshots and drift.
+struct Healing {
     diverged: Counter,
     drifts: Counter,
     snapshots: Counter,
     rejected: Counter,
     repairs: Counter,
-    snapshot_done: Gauge,
-    snapshot_chunks: Gauge,
+    chunks_done: Gauge,
+    chunks: Gauge,
+}
+
+impl Healing {
+    fn new() -> Self {
+        Self {
+            diverged: counted(
+                "edgesync_edge_diverged_total",
+                "Sessions that found another history at the control plane than in the store.",
+            ),
+            drifts: counted(
+                "edgesync_edge_digest_mismatches_total",
+                "Times that a zone was not what the control plane said, or its records not what the \
+                 store said.",
+            ),
+            snapshots: counted(
+                "edgesync_edge_snapshots_total",
+                "Snapshots that took the place of all there was.",
+            ),
+            rejected: counted(
+                "edgesync_edge_snapshots_rejected_total",
+                "Snapshots thrown away because they were not what they said.",
+            ),
+            repairs: counted("edgesync_edge_repairs_total", "Zones replaced by their snapshots."),
+            chunks_done: described(
+                "edgesync_edge_snapshot_chunks_done",
+                Unit::Count,
+                "Chunks that are durable here of the snapshot that is taken, or was last.",
+            ),
+            chunks: described(
+                "edgesync_edge_snapshot_chunks",
+                Unit::Count,
+                "Chunks of the snapshot that is taken, or was last.",
+            ),
+        }
+    }
 }
 
 impl std::fmt::Debug for StateMetrics {
@@ -275,34 +315,7 @@ impl StateMetrics {
                 Count,
                 "1 while nothing is applied, because the disk is full or the edge frozen.",
             ),
-            diverged: counted(
-                "edgesync_edge_diverged_total",
-                "Sessions that found another history at the control plane than in the store.",
-            ),
-            drifts: counted(
-                "edgesync_edge_digest_mismatches_total",
-                "Times that a zone was not what the control plane said, or its records not what the \
-                 store said.",
-            ),
-            snapshots: counted(
-                "edgesync_edge_snapshots_total",
-                "Snapshots that took the place of all there was.",
-            ),
-            rejected: counted(
-                "edgesync_edge_snapshots_rejected_total",
-                "Snapshots thrown away because they were not what they said.",
-            ),
-            repairs: counted("edgesync_edge_repairs_total", "Zones replaced by their snapshots."),
-            snapshot_done: described(
-                "edgesync_edge_snapshot_chunks_done",
-                Count,
-                "Chunks that are durable here of the snapshot that is taken, or was last.",
-            ),
-            snapshot_chunks: described(
-                "edgesync_edge_snapshot_chunks",
-                Count,
-                "Chunks of the snapshot that is taken, or was last.",
-            ),
+            healing: Healing::new(),
         }
     }
 
@@ -320,29 +333,30 @@ impl StateMetrics {
 
     /// The control plane's history is another one.
     pub fn diverged(&self) {
-        self.diverged.increment(1);
+        self.healing.diverged.increment(1);
     }
 
     /// A zone differs.
     pub fn drift(&self) {
-        self.drifts.increment(1);
+        self.healing.drifts.increment(1);
     }
 
     /// So many chunks of a snapshot are there.
     pub fn snapshot(&self, done: u32, chunks: u32) {
-        self.snapshot_done.set(done);
-        self.snapshot_chunks.set(chunks);
+        self.healing.chunks_done.set(done);
+        self.healing.chunks.set(chunks);
     }
 
     /// A snapshot is in place.
     pub fn installed(&self, scope: &Scope) {
-        let count = if *scope == Scope::Store { &self.snapshots } else { &self.repairs };
+        let Healing { snapshots, repairs, .. } = &self.healing;
+        let count = if *scope == Scope::Store { snapshots } else { repairs };
         count.increment(1);
     }
 
     /// A snapshot was thrown away.
     pub fn rejected(&self) {
-        self.rejected.increment(1);
+        self.healing.rejected.increment(1);
     }
 
     /// A session goes on from an offset.

@@ -63,6 +63,43 @@ fn refused(output: &Output, code: i32, parts: &[&str]) {
     }
 }
 
+/// Metrics that are there from the start.
+const METRICS: &[&str] = &[
+    "head",
+    "position",
+    "lag_changes",
+    "lag_seconds",
+    "session_state",
+    "reconnects_total",
+    "received_changes_total",
+    "applied_changes_total",
+    "duplicate_changes_total",
+    "applied_change_sets_total",
+    "resumed_from_offset",
+    "receive_to_durable_seconds",
+    "receive_to_durable_spikes_total",
+    "receive_to_durable_worst_seconds",
+    "store_write_seconds",
+    "store_sync_seconds",
+    "group_changes",
+    "store_bytes",
+    "zones",
+    "records",
+    "quarantines_total",
+    "diverged_total",
+    "digest_mismatches_total",
+    "snapshots_total",
+    "snapshots_rejected_total",
+    "repairs_total",
+    "snapshot_chunks_done",
+    "snapshot_chunks",
+    "halted",
+    "held",
+    "paused",
+    "boot_epoch",
+    "config_reloads_total",
+];
+
 #[test]
 fn a_daemon_without_a_control_plane_is_ready_tells_how_it_stands_and_ends_in_order() {
     let (dir, address) = (tempfile::tempdir().unwrap(), free_address());
@@ -81,41 +118,7 @@ fn a_daemon_without_a_control_plane_is_ready_tells_how_it_stands_and_ends_in_ord
         value.unwrap_or(0)
     };
     let (_, text) = get(address, "/metrics").unwrap();
-    for name in [
-        "head",
-        "position",
-        "lag_changes",
-        "lag_seconds",
-        "session_state",
-        "reconnects_total",
-        "received_changes_total",
-        "applied_changes_total",
-        "duplicate_changes_total",
-        "applied_change_sets_total",
-        "resumed_from_offset",
-        "receive_to_durable_seconds",
-        "receive_to_durable_spikes_total",
-        "receive_to_durable_worst_seconds",
-        "store_write_seconds",
-        "store_sync_seconds",
-        "group_changes",
-        "store_bytes",
-        "zones",
-        "records",
-        "quarantines_total",
-        "diverged_total",
-        "digest_mismatches_total",
-        "snapshots_total",
-        "snapshots_rejected_total",
-        "repairs_total",
-        "snapshot_chunks_done",
-        "snapshot_chunks",
-        "halted",
-        "held",
-        "paused",
-        "boot_epoch",
-        "config_reloads_total",
-    ] {
+    for name in METRICS {
         assert!(text.contains(&format!("# HELP edgesync_edge_{name} ")), "{name}");
     }
     for line in text.lines().filter(|line| line.starts_with("edgesync_edge_")) {

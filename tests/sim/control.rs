@@ -9,6 +9,7 @@ use std::{
 use edgesync_core::{
     position::{Offset, Position},
     session::{Sender, SenderConfig, SenderInput, SenderOutput, ToControl},
+    snapshot::{Chunk, Scope, Staged},
 };
 use edgesync_proto::v1::{
     self,
@@ -38,6 +39,9 @@ pub async fn serve(log: SharedLog, storm: Duration) -> turmoil::Result {
                 std::future::pending::<()>().await;
             }
             tokio::time::sleep(Duration::from_millis(37)).await;
+            if n % 97 == 96 {
+                log.lock().unwrap().compact();
+            }
             let large = n % 150 == 149;
             let octets = if large { 600_000 } else { 200 };
             let mut log = log.lock().unwrap();
@@ -106,6 +110,7 @@ async fn session(
     let config = SenderConfig { heartbeat: Duration::from_secs(1) };
     let first = *head.borrow();
     let mut sender = Sender::new(config, first, now());
+    let mut samples = tokio::time::interval(Duration::from_millis(900));
     loop {
         let Some(due) = sender.poll_timeout() else { return };
         tokio::select! {
@@ -113,6 +118,13 @@ async fn session(
                 let Some(Ok(message)) = message else { return };
                 let Ok(message) = ToControl::try_from(message) else { return };
                 sender.handle(input(&log, message), now());
+            }
+            _ = samples.tick() => {
+                let (position, sample) = {
+                    let log = log.lock().unwrap();
+                    (log.head(), log.sample())
+                };
+                sender.handle(SenderInput::Sample(position, sample), now());
             }
             moved = head.changed() => {
                 if moved.is_err() {
@@ -126,19 +138,40 @@ async fn session(
         while let Some(output) = sender.poll() {
             match output {
                 SenderOutput::Send(message) => drop(outbound.send(Ok(message.into()))),
-                SenderOutput::Fetch { after, octets } => {
-                    let (sets, read_to) = log.lock().unwrap().fetch(after, octets);
+                SenderOutput::Fetch { after, upto, octets } => {
+                    let fetched = log.lock().unwrap().fetch(after, upto, octets);
+                    // Compacted meanwhile: the edge comes back for a snapshot.
+                    let Some((sets, read_to)) = fetched else { return };
                     sender.handle(SenderInput::Fetched { sets, read_to }, now());
                 }
                 SenderOutput::Acked { durable, .. } => {
                     let ours = log.lock().unwrap().hash_at(durable.offset);
                     assert_eq!(ours, Some(durable.hash), "an ack is for a position of this log");
                 }
-                SenderOutput::Nacked { reason, .. } => panic!("no set is poison here: {reason}"),
+                SenderOutput::Snapshot { scope, staged } => {
+                    sender.handle(snapshot(&log, scope, staged), now());
+                }
+                SenderOutput::FetchChunk { id, index } => {
+                    let (hash, body) = ([0; 32], vec![0; 30_000].into());
+                    let chunk = Chunk { snapshot: id, index, hash, body };
+                    sender.handle(SenderInput::Chunk(chunk), now());
+                }
+                SenderOutput::Staged(_) => {}
+                SenderOutput::Nacked(halt) => panic!("no set is poison here: {halt:?}"),
                 SenderOutput::Close => return,
             }
         }
     }
+}
+
+/// The snapshot that the edge has a part of, or a new one.
+fn snapshot(log: &SharedLog, scope: Scope, staged: Option<Staged>) -> SenderInput {
+    let mut log = log.lock().unwrap();
+    let begun = staged.and_then(|staged| {
+        let manifest = log.made(staged.id).filter(|manifest| manifest.scope == scope)?.clone();
+        Some(SenderInput::Snapshot { manifest, next: staged.next })
+    });
+    begun.unwrap_or_else(|| SenderInput::Snapshot { manifest: log.snapshot(scope), next: 0 })
 }
 
 fn input(log: &SharedLog, message: ToControl) -> SenderInput {
@@ -146,7 +179,8 @@ fn input(log: &SharedLog, message: ToControl) -> SenderInput {
     match message {
         ToControl::Hello(hello) => {
             let offset = hello.position.map_or(Offset::ZERO, |position| position.offset);
-            SenderInput::Hello { hello, ours: log.hash_at(offset), head: log.head() }
+            let (ours, floor) = (log.hash_at(offset), log.floor());
+            SenderInput::Hello { hello, ours, floor, head: log.head() }
         }
         other => SenderInput::Message(other),
     }

@@ -1,22 +1,28 @@
 //! The edge's side: the real receiver in a small shell over the model disk.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use edgesync_core::{
     position::{LogId, Position},
+    sample::Sample,
     session::{
         Filter, Hello, InstanceId, PROTOCOL, Receiver, ReceiverInput, ReceiverOutput, ToEdge,
     },
+    snapshot::SnapshotId,
 };
 use edgesync_proto::v1::{self, sync_service_client::SyncServiceClient};
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt, wrappers::UnboundedReceiverStream};
 use tonic::Streaming;
 
-use crate::{model::Disk, wire};
+use crate::{
+    model::{Disk, SimLog},
+    wire,
+};
 
 type SharedDisk = Arc<Mutex<Disk>>;
 
@@ -25,8 +31,15 @@ fn now() -> Instant {
 }
 
 /// Runs the edge for ever, over whatever the disk has.
-pub async fn live(name: &'static str, disk: SharedDisk) -> turmoil::Result {
-    let position = disk.lock().unwrap().durable();
+pub async fn live(
+    name: &'static str,
+    disk: SharedDisk,
+    shelf: Arc<Mutex<SimLog>>,
+) -> turmoil::Result {
+    let (position, staged) = {
+        let disk = disk.lock().unwrap();
+        (disk.durable(), disk.staged())
+    };
     let mut edge = Edge {
         receiver: Receiver::new(Hello {
             edge: name.parse()?,
@@ -34,12 +47,16 @@ pub async fn live(name: &'static str, disk: SharedDisk) -> turmoil::Result {
             boot_epoch: 1,
             position,
             filter: Filter::All,
+            stored_filter: Filter::All.hash(),
+            staged,
             protocol: PROTOCOL,
             version: "sim".to_owned(),
             window: 0,
         }),
         log: position.map(|position| position.log),
         disk,
+        shelf,
+        told: VecDeque::new(),
         sync_at: None,
     };
     loop {
@@ -64,6 +81,10 @@ type Outbound = mpsc::UnboundedSender<v1::SyncRequest>;
 struct Edge {
     receiver: Receiver,
     disk: SharedDisk,
+    /// Where what a snapshot has is looked up: its chunks are empty.
+    shelf: Arc<Mutex<SimLog>>,
+    /// What the store has said and the receiver has not heard.
+    told: VecDeque<ReceiverInput>,
     log: Option<LogId>,
     /// When what is written becomes durable.
     sync_at: Option<tokio::time::Instant>,
@@ -75,15 +96,21 @@ impl Edge {
             let far = tokio::time::Instant::now() + Duration::from_secs(60);
             let due = self.receiver.poll_timeout().map_or(far, Into::into);
             let sync_at = self.sync_at.unwrap_or(far);
+            if let Some(told) = self.told.pop_front() {
+                if self.step(told, outbound) {
+                    return;
+                }
+                continue;
+            }
             let input = tokio::select! {
                 message = stream.next() => {
                     let Some(Ok(message)) = message else { return };
                     ReceiverInput::Message(ToEdge::try_from(message).unwrap())
                 }
-                () = tokio::time::sleep_until(sync_at) => match self.sync() {
-                    Some(durable) => durable,
-                    None => continue,
-                },
+                () = tokio::time::sleep_until(sync_at) => {
+                    self.sync();
+                    continue;
+                }
                 () = tokio::time::sleep_until(due) => {
                     self.receiver.handle_timeout(now());
                     return self.drain(outbound);
@@ -98,10 +125,34 @@ impl Edge {
         }
     }
 
-    fn sync(&mut self) -> Option<ReceiverInput> {
+    fn sync(&mut self) {
         self.sync_at = None;
-        let position: Position = self.disk.lock().unwrap().sync()?;
-        Some(ReceiverInput::Durable { position, apply: Duration::from_millis(1) })
+        let (position, staged) = self.disk.lock().unwrap().sync();
+        let apply = Duration::from_millis(1);
+        self.told.extend(position.map(|position| ReceiverInput::Durable { position, apply }));
+        self.told.extend(staged.map(ReceiverInput::Staged));
+    }
+
+    fn sync_soon(&mut self) {
+        let soon = tokio::time::Instant::now() + Duration::from_millis(60);
+        self.sync_at.get_or_insert(soon);
+    }
+
+    fn compare(&mut self, position: Position, sample: &Sample) {
+        let disk = self.disk.lock().unwrap();
+        let here = disk.position().unwrap_or(Position::genesis(position.log));
+        assert_eq!(here, position, "compared where it was taken");
+        let drifted = sample.drifted(&*disk);
+        let drifted = drifted.into_iter().map(|drift| drift.origin);
+        self.told.extend(drifted.map(|zone| ReceiverInput::Drifted { zone }));
+    }
+
+    fn install(&mut self, id: SnapshotId) {
+        // What is before it is durable, and said, first.
+        self.sync();
+        let shelf = self.shelf.lock().unwrap();
+        let (position, scope) = self.disk.lock().unwrap().install(id, shelf.content(id));
+        self.told.push_back(ReceiverInput::Installed { position, scope });
     }
 
     fn drain(&mut self, outbound: &Outbound) {
@@ -123,11 +174,23 @@ impl Edge {
                 ReceiverOutput::Apply(set) => {
                     let log = self.log.expect("changes come after Welcome");
                     self.disk.lock().unwrap().write(log, set);
-                    let soon = tokio::time::Instant::now() + Duration::from_millis(60);
-                    self.sync_at.get_or_insert(soon);
+                    self.sync_soon();
                 }
                 ReceiverOutput::Progress(_) => {}
-                ReceiverOutput::Rebuild { reason } => panic!("one log, one history: {reason}"),
+                ReceiverOutput::Replacing { diverged, reason } => {
+                    assert!(!diverged, "one log, one history: {reason}");
+                }
+                ReceiverOutput::Compare { position, sample } => self.compare(position, &sample),
+                ReceiverOutput::Stage { manifest, next } => {
+                    self.disk.lock().unwrap().begin_staging(manifest, next);
+                    self.sync_soon();
+                }
+                ReceiverOutput::StageChunk(chunk) => {
+                    self.disk.lock().unwrap().stage(chunk.snapshot, chunk.index);
+                    self.sync_soon();
+                }
+                ReceiverOutput::Install(id) => self.install(id),
+                ReceiverOutput::Restart => panic!("nothing is void here"),
                 ReceiverOutput::Reconnect { .. } => over = true,
             }
         }

@@ -48,6 +48,7 @@ fn whatever_the_network_does_every_edge_reaches_the_head_and_applies_each_set_on
         // A simulation that had no faults would have shown nothing.
         assert!(seen.partitions > 0 && seen.crashes > 0 && seen.lost_writes > 0);
         assert!(seen.duplicates > 0, "no set was ever sent twice");
+        assert!(seen.snapshots > 0 && seen.repairs > 0, "nothing was ever healed");
     }
 }
 
@@ -61,6 +62,8 @@ struct Faults {
     sessions: u64,
     duplicates: u64,
     lost_writes: u64,
+    snapshots: u64,
+    repairs: u64,
 }
 
 impl Faults {
@@ -72,6 +75,8 @@ impl Faults {
         self.sessions += other.sessions;
         self.duplicates += other.duplicates;
         self.lost_writes += other.lost_writes;
+        self.snapshots += other.snapshots;
+        self.repairs += other.repairs;
     }
 }
 
@@ -88,8 +93,8 @@ fn run(seed: u64) -> Faults {
     sim.host("control", move || control::serve(Arc::clone(&host_log), STORM));
     let disks: Vec<_> = EDGES.iter().map(|_| Arc::new(Mutex::new(Disk::default()))).collect();
     for (name, disk) in EDGES.iter().zip(&disks) {
-        let disk = Arc::clone(disk);
-        sim.host(*name, move || edge::live(name, Arc::clone(&disk)));
+        let (disk, shelf) = (Arc::clone(disk), Arc::clone(&log));
+        sim.host(*name, move || edge::live(name, Arc::clone(&disk), Arc::clone(&shelf)));
     }
     let mut faults = Faults::default();
     let mut rng = StdRng::seed_from_u64(seed);
@@ -109,7 +114,10 @@ fn run(seed: u64) -> Faults {
         sim.bounce("control");
     }
     let head = |log: &Mutex<SimLog>| log.lock().unwrap().head();
-    while disks.iter().any(|disk| disk.lock().unwrap().durable() != Some(head(&log))) {
+    let healed = |disk: &Disk| {
+        disk.durable() == Some(head(&log)) && disk.written.len() as u64 == log.lock().unwrap().len()
+    };
+    while disks.iter().any(|disk| !healed(&disk.lock().unwrap())) {
         assert!(sim.elapsed() < STORM + CALM - Duration::from_secs(1), "invariant 20: seed {seed}");
         sim.step().unwrap();
     }
@@ -119,6 +127,8 @@ fn run(seed: u64) -> Faults {
         faults.sessions += disk.sessions;
         faults.duplicates += disk.duplicates;
         faults.lost_writes += disk.lost;
+        faults.snapshots += disk.installs - disk.repairs;
+        faults.repairs += disk.repairs;
     }
     faults.sets += log.lock().unwrap().len();
     faults
@@ -133,7 +143,7 @@ fn disturb(
 ) {
     let place = rng.random_range(0..EDGES.len());
     let edge = EDGES[place];
-    match rng.random_range(0..8) {
+    match rng.random_range(0..9) {
         0 | 1 => {
             sim.partition("control", edge);
             faults.partitions += 1;
@@ -157,6 +167,7 @@ fn disturb(
             sim.bounce("control");
             faults.crashes += 1;
         }
+        6 => disks[place].lock().unwrap().rot(),
         _ => EDGES.iter().for_each(|edge| sim.repair("control", *edge)),
     }
 }

@@ -16,6 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 use crate::{
+    args::GuardArgs,
     connect::Server,
     failure::{Failure, Outcome},
     format,
@@ -49,6 +50,9 @@ pub struct ApplyArgs {
     #[arg(long, value_name = "N", default_value_t = 64,
           value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub in_flight: u16,
+    /// The guard.
+    #[command(flatten)]
+    pub guard: GuardArgs,
 }
 
 /// What came of a file that was applied.
@@ -92,7 +96,9 @@ pub async fn run(
     let server = Server::control(control).await?;
     let bar = progress::things(blocks.len(), "blocks");
     let begun = Instant::now();
-    let applying = Applying { blocks: blocks.into(), origin: &origin, file: &file };
+    let guard = args.guard.override_guard;
+    let applying =
+        Applying { blocks: blocks.into(), origin: &origin, file: &file, override_guard: guard };
     let applied = applying.apply(&server, usize::from(args.in_flight), &bar).await;
     bar.finish_and_clear();
     let summary = applied?;
@@ -114,6 +120,7 @@ struct Applying<'a> {
     blocks: Arc<[Block]>,
     origin: &'a Name,
     file: &'a str,
+    override_guard: bool,
 }
 
 impl Applying<'_> {
@@ -129,6 +136,7 @@ impl Applying<'_> {
         tokio::spawn(feed(
             Arc::clone(&self.blocks),
             self.origin.clone(),
+            self.override_guard,
             Arc::clone(&ahead),
             sender,
         ));
@@ -202,6 +210,7 @@ impl Summary {
 async fn feed(
     blocks: Arc<[Block]>,
     origin: Name,
+    override_guard: bool,
     ahead: Arc<Semaphore>,
     sender: mpsc::Sender<v1::ApplyChangeSetsRequest>,
 ) {
@@ -211,7 +220,7 @@ async fn feed(
         };
         // The answer gives it back.
         permit.forget();
-        if sender.send(request::of_block(block, &origin)).await.is_err() {
+        if sender.send(request::of_block(block, &origin, override_guard)).await.is_err() {
             return;
         }
     }

@@ -10,12 +10,13 @@ use edgesync_proto::v1::{self, operation::Operation};
 /// The change set of a block. Its key is that of origin and block (rule 9), and its serial is as the
 /// file has it (rule 3).
 #[must_use]
-pub fn of_block(block: &Block, origin: &Name) -> v1::ApplyChangeSetsRequest {
+pub fn of_block(block: &Block, origin: &Name, override_guard: bool) -> v1::ApplyChangeSetsRequest {
     v1::ApplyChangeSetsRequest {
         zone: origin.to_string(),
         operations: block.operations.iter().map(|operation| of_op(&operation.op)).collect(),
         idempotency_key: format!("apply:{origin}:{}", block.serial),
         raise_serial: false,
+        override_guard,
     }
 }
 
@@ -54,7 +55,7 @@ mod tests {
         let text = "; serial 7\n- a 60 IN A 192.0.2.1\n+ a 90 IN A 192.0.2.2\n\
                     - b 60 IN A 192.0.2.3\n+ c 60 IN TYPE65280 \\# 0\n";
         let blocks = change_file::parse(text, &origin).unwrap();
-        let request = of_block(&blocks[0], &origin);
+        let request = of_block(&blocks[0], &origin, false);
         assert_eq!(request.idempotency_key, "apply:example.com.:7");
         assert!(!request.raise_serial);
         let operations: Vec<_> = request.operations.into_iter().flat_map(|o| o.operation).collect();

@@ -100,5 +100,6 @@ fn request(number: u32) -> v1::ApplyChangeSetsRequest {
         operations: vec![v1::Operation { operation: Some(wish) }],
         idempotency_key: format!("demo:{number}"),
         raise_serial: true,
+        override_guard: false,
     }
 }

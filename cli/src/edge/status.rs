@@ -27,7 +27,35 @@ pub struct Status {
     last_contact: Option<String>,
     next_try_seconds: Option<f64>,
     reason: String,
+    paused: String,
+    drifts: u64,
+    repairs: u64,
+    snapshot: Option<Snapshot>,
     version: String,
+}
+
+/// How far the daemon is with a snapshot.
+#[derive(Debug, Serialize)]
+struct Snapshot {
+    offset: u64,
+    zone: String,
+    chunks_done: u32,
+    chunks: u32,
+}
+
+impl From<v1::EdgeSnapshot> for Snapshot {
+    fn from(snapshot: v1::EdgeSnapshot) -> Self {
+        let v1::EdgeSnapshot { offset, zone, chunks_done, chunks } = snapshot;
+        Self { offset, zone, chunks_done, chunks }
+    }
+}
+
+impl Snapshot {
+    fn text(&self) -> String {
+        let Self { offset, zone, chunks_done, chunks } = self;
+        let scope = if zone.is_empty() { "all zones" } else { zone.as_str() };
+        format!("{scope} at offset {offset}: {chunks_done} of {chunks} chunks")
+    }
 }
 
 impl From<v1::EdgeStatus> for Status {
@@ -51,6 +79,10 @@ impl From<v1::EdgeStatus> for Status {
             last_contact: format::moment(status.last_contact.as_ref()),
             next_try_seconds: status.next_try.as_ref().map(|time| format::seconds(Some(time))),
             reason: status.reason,
+            paused: status.paused,
+            drifts: status.drifts,
+            repairs: status.repairs,
+            snapshot: status.snapshot.map(Snapshot::from),
             version: status.version,
         }
     }
@@ -58,11 +90,13 @@ impl From<v1::EdgeStatus> for Status {
 
 impl Show for Status {
     fn show(&self) -> String {
+        let snapshot = self.snapshot.as_ref().map(Snapshot::text);
         let next_try = self.next_try_seconds.map(format::seconds_text);
         fields(&[
             ("edge", self.edge_id.clone()),
             ("link", self.link.to_owned()),
             ("reason", format::or_dash(&self.reason)),
+            ("snapshot", format::or_dash(&snapshot.unwrap_or_default())),
             ("control plane", format::or_dash(&self.control)),
             ("last contact", format::or_dash(self.last_contact.as_deref().unwrap_or_default())),
             ("next try in", format::or_dash(next_try.as_deref().unwrap_or_default())),
@@ -71,6 +105,8 @@ impl Show for Status {
             ("resumed from", self.resumed_from.to_string()),
             ("applied changes", self.applied_changes.to_string()),
             ("duplicate changes", self.duplicate_changes.to_string()),
+            ("zones that drifted", self.drifts.to_string()),
+            ("zones repaired", self.repairs.to_string()),
             ("zones", self.zones.to_string()),
             ("records", self.records.to_string()),
             ("boot epoch", self.boot_epoch.to_string()),
@@ -87,6 +123,7 @@ const fn link(link: LinkState) -> &'static str {
         LinkState::Connecting => "connecting",
         LinkState::Connected => "connected",
         LinkState::Halted => "halted",
+        LinkState::Held => "held",
     }
 }
 
@@ -106,11 +143,11 @@ mod tests {
         status.set_link(LinkState::Disconnected);
         let text = Status::from(status).show();
         for line in [
-            "link               disconnected",
-            "reason             connection refused",
-            "next try in        2.000 s",
-            "durable offset     7",
-            "control plane      -",
+            "link                disconnected",
+            "reason              connection refused",
+            "next try in         2.000 s",
+            "durable offset      7",
+            "control plane       -",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} not in:\n{text}");
         }

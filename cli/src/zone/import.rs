@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response};
 
 use crate::{
-    args::KeyArgs,
+    args::{GuardArgs, KeyArgs},
     connect::Server,
     failure::Failure,
     format,
@@ -45,6 +45,9 @@ pub struct ImportArgs {
     /// Origin of the zone.
     #[arg(long)]
     pub origin: String,
+    /// The guard.
+    #[command(flatten)]
+    pub guard: GuardArgs,
     /// The idempotency key.
     #[command(flatten)]
     pub key: KeyArgs,
@@ -92,6 +95,7 @@ pub async fn run(args: ImportArgs, control: &str, printer: &mut Printer) -> Resu
     let first = v1::ImportZoneRequest {
         zone: name.to_string(),
         idempotency_key: args.key.key,
+        override_guard: args.guard.override_guard,
         ..Default::default()
     };
     let imported = send(source, first, &server, bar.clone()).await;

@@ -5,7 +5,7 @@ use edgesync_proto::v1;
 use serde::Serialize;
 
 use crate::{
-    args::KeyArgs,
+    args::{GuardArgs, KeyArgs},
     connect::Server,
     failure::{Failure, Outcome},
     format,
@@ -16,10 +16,12 @@ use crate::{
 mod create;
 mod export;
 mod import;
+mod restore;
 
 pub use create::CreateArgs;
 pub use export::{Export, ExportArgs};
 pub use import::{ImportArgs, Source};
+pub use restore::RestoreArgs;
 
 /// What to do with zones.
 #[derive(Debug, Subcommand)]
@@ -34,6 +36,8 @@ pub enum ZoneCommand {
     Export(ExportArgs),
     /// Make a zone equal to a zone file: created if it is not there, else changed by what differs.
     Import(ImportArgs),
+    /// Make a zone what it was at an offset, by a new change: history goes on.
+    Restore(RestoreArgs),
 }
 
 /// Arguments of `zone delete`.
@@ -44,6 +48,9 @@ pub struct DeleteArgs {
     /// The version that the zone must have.
     #[arg(long, value_name = "VERSION", default_value_t = 0, hide_default_value = true)]
     pub if_version: u64,
+    /// The guard.
+    #[command(flatten)]
+    pub guard: GuardArgs,
     /// The idempotency key.
     #[command(flatten)]
     pub key: KeyArgs,
@@ -69,6 +76,9 @@ pub async fn run(
         }
         ZoneCommand::Export(args) => {
             export::run(args, &Server::control(control).await?, printer).await?;
+        }
+        ZoneCommand::Restore(args) => {
+            restore::run(args, &Server::control(control).await?, printer).await?;
         }
         ZoneCommand::Import(args) => import::run(args, control, printer).await?,
     }
@@ -175,9 +185,13 @@ async fn list(server: &Server, printer: &mut Printer) -> Result<(), Failure> {
 }
 
 async fn delete(args: DeleteArgs, server: &Server, printer: &mut Printer) -> Result<(), Failure> {
-    let DeleteArgs { origin, if_version, key } = args;
-    let request =
-        v1::DeleteZoneRequest { origin: origin.clone(), if_version, idempotency_key: key.key };
+    let DeleteArgs { origin, if_version, guard, key } = args;
+    let request = v1::DeleteZoneRequest {
+        origin: origin.clone(),
+        if_version,
+        idempotency_key: key.key,
+        override_guard: guard.override_guard,
+    };
     let answer = server.zones().delete_zone(request).await.map_err(server.failure())?;
     let v1::DeleteZoneResponse { receipt, records } = answer.into_inner();
     let receipt = receipt.ok_or_else(|| missing(server, "receipt"))?.into();

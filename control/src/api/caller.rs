@@ -16,21 +16,41 @@ const ANONYMOUS: &str = "anonymous";
 pub(super) trait Keyed: Message {
     /// Takes the key out.
     fn take_key(&mut self) -> String;
+
+    /// Takes the word out that overrides the guard: with it a request that the guard has refused is
+    /// still the same request.
+    fn take_override(&mut self) -> bool;
+
+    /// Puts that word back.
+    fn put_override(&mut self, word: bool);
 }
 
 macro_rules! keyed {
-    ($($message:ident)*) => {
+    ($($message:ident { $($ignored:ident)? })*) => {
         $(impl Keyed for v1::$message {
             fn take_key(&mut self) -> String {
                 std::mem::take(&mut self.idempotency_key)
+            }
+
+            fn take_override(&mut self) -> bool {
+                false $(|| std::mem::take(&mut self.$ignored))?
+            }
+
+            fn put_override(&mut self, _word: bool) {
+                $(self.$ignored = _word;)?
             }
         })*
     };
 }
 
 keyed! {
-    CreateRecordRequest EditRecordRequest DeleteRecordRequest ApplyChangeSetsRequest
-    CreateZoneRequest DeleteZoneRequest RestoreZoneRequest
+    CreateRecordRequest {}
+    EditRecordRequest { override_guard }
+    DeleteRecordRequest { override_guard }
+    ApplyChangeSetsRequest { override_guard }
+    CreateZoneRequest {}
+    DeleteZoneRequest { override_guard }
+    RestoreZoneRequest { override_guard }
 }
 
 /// A call that wants to write.
@@ -69,7 +89,10 @@ pub(super) fn caller<T>(request: &Request<T>, method: Method) -> Caller {
 /// Takes the idempotency key out of a message; the hash is over the rest of it.
 pub(super) fn take_key<M: Keyed>(message: &mut M) -> Result<Option<IdempotencyKey>, Status> {
     let key = message.take_key();
-    idempotency(key, || *blake3::hash(&message.encode_to_vec()).as_bytes())
+    let word = message.take_override();
+    let taken = idempotency(key, || *blake3::hash(&message.encode_to_vec()).as_bytes());
+    message.put_override(word);
+    taken
 }
 
 /// An idempotency key for a request of which `hash` gives the hash.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use self::world::{LOG, ModelLog, World, filter, hello};
+use self::world::{LOG, ModelLog, World, hello};
 use super::*;
 use crate::{limits::FRAME_OCTETS, position::LogId};
 

@@ -52,7 +52,6 @@ pub(super) async fn gather(mut messages: Streaming<ImportZoneRequest>) -> Result
     let hash = || {
         let mut hasher = blake3::Hasher::new();
         hasher.update(zone.wire());
-        hasher.update(&[u8::from(first.override_guard)]);
         hasher.update(&text);
         *hasher.finalize().as_bytes()
     };

@@ -234,7 +234,7 @@ fn a_zone_is_repaired_at_the_stores_own_position_and_nothing_else_changes() {
     let (set, position) = log.sets.last().unwrap();
     assert_eq!(set.first.0, beyond);
     store.apply(set.clone(), *position).unwrap();
-    store.begin_staging(manifest.clone()).unwrap();
+    store.begin_staging(manifest).unwrap();
     chunks.iter().for_each(|chunk| store.stage(chunk).unwrap());
     assert!(matches!(store.install(ID), Err(InstallError::OutOfPlace(_))));
     store.drop_staging().unwrap();
@@ -272,7 +272,7 @@ fn a_zone_that_is_gone_goes_by_its_repair() {
     let manifest = Manifest {
         id: ID,
         position: log.position,
-        scope: Scope::Zone(gone.clone()),
+        scope: Scope::Zone(gone),
         zones: 0,
         records: 0,
         octets: 0,
