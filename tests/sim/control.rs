@@ -114,6 +114,8 @@ async fn session(
     loop {
         let Some(due) = sender.poll_timeout() else { return };
         tokio::select! {
+            // In this order: a choice at random would not be replayed by the seed.
+            biased;
             message = inbound.next() => {
                 let Some(Ok(message)) = message else { return };
                 let Ok(message) = ToControl::try_from(message) else { return };

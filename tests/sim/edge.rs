@@ -103,6 +103,8 @@ impl Edge {
                 continue;
             }
             let input = tokio::select! {
+                // In this order: a choice at random would not be replayed by the seed.
+                biased;
                 message = stream.next() => {
                     let Some(Ok(message)) = message else { return };
                     ReceiverInput::Message(ToEdge::try_from(message).unwrap())

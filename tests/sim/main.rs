@@ -118,7 +118,9 @@ fn run(seed: u64) -> Faults {
         disk.durable() == Some(head(&log)) && disk.written.len() as u64 == log.lock().unwrap().len()
     };
     while disks.iter().any(|disk| !healed(&disk.lock().unwrap())) {
-        assert!(sim.elapsed() < STORM + CALM - Duration::from_secs(1), "invariant 20: seed {seed}");
+        let left: Vec<_> = disks.iter().map(|disk| disk.lock().unwrap().summary()).collect();
+        let in_time = sim.elapsed() < STORM + CALM - Duration::from_secs(1);
+        assert!(in_time, "invariant 20: seed {seed}, head {}: {left:?}", head(&log));
         sim.step().unwrap();
     }
     for disk in &disks {

@@ -214,6 +214,20 @@ impl Disk {
         (manifest.position, manifest.scope)
     }
 
+    /// How it stands, for people.
+    pub fn summary(&self) -> String {
+        let at = self.durable.1.map_or(Offset::ZERO, |position| position.offset);
+        format!(
+            "{} sets at {at}, staged {:?}, rotten {}, {} sessions, {} snapshots, {} repairs",
+            self.written.len(),
+            self.staged,
+            self.rotten,
+            self.sessions,
+            self.installs,
+            self.repairs
+        )
+    }
+
     /// A set that was there is there no more, and nobody has noticed. Once in a run: a zone is not
     /// repaired again and again.
     pub fn rot(&mut self) {

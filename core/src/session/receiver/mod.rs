@@ -5,7 +5,7 @@
 mod snapshot;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -152,8 +152,10 @@ pub struct Receiver {
     handed_out: Option<SnapshotId>,
     /// A snapshot is to take the place of all there is: what is there is not acked any more.
     replacing: bool,
-    /// When the repair of a zone was asked for.
-    repairs: HashMap<Name, Instant>,
+    /// Zones whose repair was asked for on this stream.
+    asked: HashSet<Name>,
+    /// When zones were repaired.
+    repaired: HashMap<Name, Instant>,
     /// The last position that this stream has brought, and the last that was acked on it. What an
     /// earlier stream brought is not acked before this one has brought it again.
     seen: Offset,
@@ -179,7 +181,8 @@ impl Receiver {
             incoming: None,
             handed_out: None,
             replacing: false,
-            repairs: HashMap::new(),
+            asked: HashSet::new(),
+            repaired: HashMap::new(),
             identity,
             seen: Offset::ZERO,
             acked: Offset::ZERO,
@@ -269,7 +272,7 @@ impl Receiver {
                 self.restart(Duration::ZERO, "resumed by hand");
             }
             ReceiverInput::Staged(staged) => self.chunks_durable(staged),
-            ReceiverInput::Installed { position, scope } => self.installed(position, &scope),
+            ReceiverInput::Installed { position, scope } => self.installed(position, scope, now),
             ReceiverInput::Rejected { reason } => self.rejected(&reason),
             ReceiverInput::Drifted { zone } => self.drifted(zone, now),
             ReceiverInput::Reopened { position, staged } => {
@@ -281,6 +284,7 @@ impl Receiver {
                 self.deadline = None;
                 self.assembly = Assembly::default();
                 (self.incoming, self.replacing) = (None, false);
+                self.asked.clear();
             }
         }
     }

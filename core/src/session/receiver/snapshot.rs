@@ -93,9 +93,13 @@ impl Receiver {
     }
 
     /// The store has put a snapshot in the place of what it had.
-    pub(super) fn installed(&mut self, position: Position, scope: &Scope) {
-        if *scope == Scope::Store {
-            self.identity.stored_filter = self.identity.filter.hash();
+    pub(super) fn installed(&mut self, position: Position, scope: Scope, now: Instant) {
+        match scope {
+            Scope::Store => self.identity.stored_filter = self.identity.filter.hash(),
+            Scope::Zone(zone) => {
+                self.asked.remove(&zone);
+                self.repaired.insert(zone, now);
+            }
         }
         (self.staged, self.handed_out, self.durable) = (None, None, Some(position));
         let resumed = self.halted.take().is_some();
@@ -117,12 +121,11 @@ impl Receiver {
 
     /// Asks for a zone that has drifted, but not again and again (rule 15).
     pub(super) fn drifted(&mut self, zone: Name, now: Instant) {
-        self.repairs.retain(|_, asked| now.saturating_duration_since(*asked) < REPAIR_INTERVAL);
-        if self.repairs.contains_key(&zone) || self.repairs.len() >= REPAIRS_KEPT {
-            return;
-        }
-        if self.is_live() && !self.replacing {
-            self.repairs.insert(zone.clone(), now);
+        self.repaired.retain(|_, at| now.saturating_duration_since(*at) < REPAIR_INTERVAL);
+        let again = self.repaired.contains_key(&zone) || self.asked.contains(&zone);
+        let full = self.asked.len() + self.repaired.len() >= REPAIRS_KEPT;
+        if self.is_live() && !self.replacing && !again && !full {
+            self.asked.insert(zone.clone());
             self.send(ToControl::Repair { zone });
         }
     }

@@ -332,8 +332,9 @@ impl Sender {
         }
         if !self.snapshots.holds_log() {
             let here = self.read.offset;
-            if let Some((_, sample)) = self.sample.take_if(|(position, _)| position.offset <= here)
-            {
+            // A snapshot may have gone beyond where it was taken: then it says nothing any more.
+            let taken = self.sample.take_if(|(position, _)| position.offset <= here);
+            if let Some((_, sample)) = taken.filter(|(position, _)| *position == self.read) {
                 self.heartbeat(Some(sample), now);
             }
             if self.snapshots.barrier().is_some_and(|barrier| barrier <= here) {

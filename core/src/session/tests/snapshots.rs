@@ -164,3 +164,17 @@ fn a_snapshot_that_cannot_be_had_is_asked_for_again_later() {
     world.log.busy = false;
     world.settle();
 }
+
+#[test]
+fn a_sample_that_a_snapshot_has_gone_beyond_is_not_compared() {
+    let mut world = left_behind();
+    world.connect();
+    world.sample();
+    // The sample waits while the snapshot is sent; more is committed before it is taken.
+    world.log.append(1, 10);
+    (0..60).for_each(|_| world.carry());
+    world.write_store(100);
+    assert_eq!(world.store.drifts, 0);
+    world.settle();
+    assert_eq!(world.store.drifts, 0);
+}
