@@ -81,7 +81,7 @@ impl ChangeSet {
 
     /// The changes with their offsets.
     pub fn with_offsets(&self) -> impl Iterator<Item = (Offset, &Change)> {
-        (self.first.0..).map(Offset).zip(&self.changes)
+        self.changes.iter().zip(0..).map(|(change, place)| (self.first.plus(place), change))
     }
 }
 

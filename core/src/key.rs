@@ -130,7 +130,15 @@ fn read_owner(origin: &Name, labels: &[u8]) -> Option<Name> {
         wire.push(0);
         let mut octets = escaped.iter();
         while let Some(octet) = octets.next() {
-            wire.push(if *octet == 1 { octets.next()?.checked_sub(1)? } else { *octet });
+            wire.push(match *octet {
+                1 => match octets.next()? {
+                    1 => 0,
+                    2 => 1,
+                    _ => return None,
+                },
+                other if other.is_ascii_uppercase() => return None,
+                other => other,
+            });
         }
         let length = u8::try_from(wire.len() - place - 1).ok()?;
         *wire.get_mut(place)? = length;
@@ -160,6 +168,9 @@ pub fn zone_value(origin: &Name, states: &ZoneStates) -> Vec<u8> {
 /// If they are not of the form that [`zone_value`] writes.
 pub fn read_zone(value: &[u8]) -> Result<(Name, ZoneStates), MalformedRecord> {
     let (present, mut rest) = value.split_first().ok_or(MalformedRecord)?;
+    if *present > 3 {
+        return Err(MalformedRecord);
+    }
     let mut state = |bit: u8| {
         if present & bit == 0 {
             return Some(None);
@@ -179,6 +190,9 @@ pub fn read_zone(value: &[u8]) -> Result<(Name, ZoneStates), MalformedRecord> {
     let visible = state(1).ok_or(MalformedRecord)?;
     let hidden = state(2).ok_or(MalformedRecord)?;
     let origin = Name::from_wire(Bytes::copy_from_slice(rest)).map_err(|_| MalformedRecord)?;
+    if *origin.wire() != rest {
+        return Err(MalformedRecord);
+    }
     Ok((origin, ZoneStates { visible, hidden }))
 }
 

@@ -8,6 +8,7 @@ pub mod change;
 pub mod change_file;
 pub mod digest;
 pub mod edge_id;
+mod excerpt;
 pub mod fold;
 pub mod key;
 pub mod limits;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use edgesync_core::{
-    limits::FILTER_ZONES,
+    limits::{FILTER_ZONES, HEARTBEAT_MAX, RETRY_AFTER_MAX},
     name::Name,
     position::{HistoryHash, Offset},
     session::{
@@ -26,6 +26,14 @@ fn from_duration(
 ) -> Result<Duration, ConvertError> {
     let given = duration.unwrap_or_default();
     Duration::try_from(given).map_err(|_| ConvertError::Range(field))
+}
+
+/// Characters of what the other side says for people.
+const LINE_CHARS: usize = 500;
+
+/// What the other side says for people: one line, not endless, and nothing for a terminal to do.
+fn line(text: &str) -> String {
+    text.chars().take(LINE_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 impl From<ToControl> for v1::SyncRequest {
@@ -57,9 +65,7 @@ impl TryFrom<v1::SyncRequest> for ToControl {
                 apply: Duration::from_micros(ack.apply_us),
             }),
             Request::Nack(v1::Nack { first, last, reason }) => {
-                let reason = reason.chars().take(500).map(|c| if c.is_control() { ' ' } else { c });
-                let reason = reason.collect();
-                Self::Nack { first: Offset(first), last: Offset(last), reason }
+                Self::Nack { first: Offset(first), last: Offset(last), reason: line(&reason) }
             }
         })
     }
@@ -156,8 +162,9 @@ impl TryFrom<v1::SyncResponse> for ToEdge {
             },
             Response::Goodbye(goodbye) => Self::Goodbye {
                 reason: goodbye.reason().into(),
-                retry_after: from_duration("retry_after", goodbye.retry_after)?,
-                message: goodbye.message,
+                retry_after: from_duration("retry_after", goodbye.retry_after)?
+                    .min(RETRY_AFTER_MAX),
+                message: line(&goodbye.message),
             },
         })
     }
@@ -185,11 +192,11 @@ impl TryFrom<v1::Welcome> for Welcome {
     fn try_from(welcome: v1::Welcome) -> Result<Self, ConvertError> {
         let start = match welcome.start() {
             v1::SessionStart::Resume => Start::Resume,
-            v1::SessionStart::Rebuild => Start::Rebuild { reason: welcome.reason },
+            v1::SessionStart::Rebuild => Start::Rebuild { reason: line(&welcome.reason) },
             v1::SessionStart::Unspecified => return Err(ConvertError::Range("start")),
         };
         let heartbeat = from_duration("heartbeat", welcome.heartbeat)?;
-        if heartbeat.is_zero() {
+        if heartbeat.is_zero() || heartbeat > HEARTBEAT_MAX {
             return Err(ConvertError::Range("heartbeat"));
         }
         let head = welcome.head.ok_or(ConvertError::Missing("head"))?.try_into()?;
