@@ -12,6 +12,7 @@ mod excerpt;
 pub mod fold;
 pub mod key;
 pub mod limits;
+mod master;
 pub mod name;
 pub mod position;
 pub mod rdata;

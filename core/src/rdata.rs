@@ -17,7 +17,12 @@ use domain::{
     zonefile::inplace::{Entry, Zonefile},
 };
 
-use crate::{excerpt::excerpt, limits::RDATA_OCTETS, name::Name};
+use crate::{
+    excerpt::excerpt,
+    limits::RDATA_OCTETS,
+    master::{self, Flaw},
+    name::Name,
+};
 
 /// Why RDATA is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,15 +90,22 @@ pub fn check_type(rtype: Rtype) -> Result<Rtype, RdataError> {
 pub fn parse(rtype: Rtype, text: &str, origin: &Name) -> Result<Bytes, RdataError> {
     let error = |reason: String| RdataError::Text { rtype, text: excerpt(text, 200), reason };
     let number = rtype.to_int();
-    let mut file = Zonefile::with_capacity(text.len() + 32);
-    file.extend_from_slice(format!(". 0 IN TYPE{number} {text}\n").as_bytes());
+    let line = format!(". 0 IN TYPE{number} {text}\n");
+    if let Err(flaw) = master::check(line.as_bytes()) {
+        return Err(error(match flaw {
+            Flaw::Open { what, .. } => format!("{what} is not closed"),
+            Flaw::Include(_) => "$INCLUDE is no RDATA".to_owned(),
+        }));
+    }
+    let mut file = Zonefile::with_capacity(line.len());
+    file.extend_from_slice(line.as_bytes());
     let origin = DomainName::from_octets(origin.wire().clone());
     file.set_origin(origin.map_err(|e| error(e.to_string()))?);
     file.set_default_class(Class::IN);
     // The scanner's own position is of a line that the caller never saw.
     let reason = |e: &dyn std::fmt::Display| {
         let text = e.to_string();
-        text.splitn(3, ':').last().unwrap_or(&text).trim().to_owned()
+        excerpt(text.splitn(3, ':').last().unwrap_or(&text).trim(), 200)
     };
     let entry = file.next_entry().map_err(|e| error(reason(&e)))?;
     let Some(Entry::Record(record)) = entry else {
@@ -222,6 +234,7 @@ mod tests {
             (Rtype::AAAA, "2001:db8::1", "2001:db8::1"),
             (Rtype::NS, "ns1", "ns1.example.com."),
             (Rtype::MX, "10 mail.Example.net.", "10 mail.Example.net."),
+            (Rtype::TXT, "\"$INCLUDE\"", "\"$INCLUDE\""),
             (Rtype::TXT, "\"a b\" c", "\"a b\" \"c\""),
             (Rtype::CAA, "0 issue \"ca.example\"", "0 issue \"ca.example\""),
             (Rtype::SRV, "0 5 5060 sip", "0 5 5060 sip.example.com."),
@@ -244,6 +257,8 @@ mod tests {
             (Rtype::A, "192.0.2.1\nb 0 IN A 192.0.2.2"),
             (Rtype::A, "\\# 3 c00002"),
             (Rtype::MX, "mail"),
+            (Rtype::TXT, "( a"),
+            (Rtype::TXT, "\"a"),
             (Rtype::from_int(65280), "plain"),
         ];
         for (rtype, text) in wrong {

@@ -86,9 +86,9 @@ fn check_place(text: &[u8], error: &ZoneFileError) {
 }
 
 /// A zone file with what zone files may have.
-pub const ZONE: &str = "$ORIGIN example.com.\n$TTL 1h\n@ IN SOA ns1 root ( 7 ; serial\n 2h 1H30M 2w 300 )\n\
+pub const ZONE: &str = "$ORIGIN example.com.\n$TTL 3600\n@ IN SOA ns1 root ( 7 ; serial\n 7200 900 86400 300 )\n\
     \tNS ns1\nns1 3600 A 192.0.2.1\n\tAAAA 2001:db8::1\n* IN 60 TXT \"a;b\" c\\032d\n\
-    a\\.b CLASS1 TYPE1 \\# 4 c0000202\n$TTL 5\nx\tHTTPS 1 . alpn=h2\n";
+    a\\.b CLASS1 60 TYPE1 \\# 4 c0000202\n$TTL 5\nx\tHTTPS 1 . alpn=h2\n";
 
 pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let origin = Name::parse_origin("example.com.").expect("a seed's name");
@@ -99,6 +99,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("zone", seed(ZONE)),
         ("all-types", seed(&all)),
+        ("units", seed("$TTL 1h\n@ 2D IN A 192.0.2.1\n")),
         ("short", seed("a 1 A 192.0.2.1")),
         ("same-owner", seed("a 1 NS @\n NS a\n NS b\n")),
         ("include", seed("$INCLUDE other.zone\n")),

@@ -17,7 +17,7 @@ use edgesync_core::{
         ToEdge, Welcome,
     },
 };
-use edgesync_proto::v1::{SyncRequest, SyncResponse};
+use edgesync_proto::v1::{self, SyncRequest, SyncResponse, sync_response::Message as Response};
 use prost::Message;
 
 use self::world::World;
@@ -186,6 +186,39 @@ fn samples_to_edge() -> Vec<ToEdge> {
     ]
 }
 
+/// What no control plane of ours says: times without an end, text with commands for a terminal, and
+/// a set that ends at the last offset there is, twice.
+fn hostile_to_edge() -> Vec<SyncResponse> {
+    let endless = Some(prost_types::Duration { seconds: i64::MAX, nanos: 999_999_999 });
+    let head = Some(Position::genesis(LogId([7; 16])).into());
+    let reason = "a\nb\x1b[2J".to_owned();
+    let welcome = |heartbeat, start: v1::SessionStart| {
+        let (start, reason) = (start.into(), reason.clone());
+        let head: Option<v1::Position> = Clone::clone(&head);
+        Response::Welcome(v1::Welcome { start, head, heartbeat, protocol: 1, reason })
+    };
+    let second = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+    let set = |prev, first| v1::CommittedSet {
+        prev,
+        first,
+        last: u64::MAX,
+        history_hash: vec![0; 32].into(),
+        size: 1,
+        body_from: 0,
+        body: Bytes::from_static(b"x"),
+    };
+    let last = |prev, first| Response::Frame(v1::Frame { sets: vec![set(prev, first)] });
+    let goodbye = v1::Goodbye { reason: 1, retry_after: endless, message: reason.clone() };
+    let messages = [
+        welcome(second, v1::SessionStart::Rebuild),
+        last(0, 1),
+        last(0, 0),
+        Response::Goodbye(goodbye),
+        welcome(endless, v1::SessionStart::Resume),
+    ];
+    messages.into_iter().map(|message| SyncResponse { message: Some(message) }).collect()
+}
+
 fn samples_to_control() -> Vec<ToControl> {
     let position = Position::genesis(LogId([7; 16]));
     let hello = |position, filter| {
@@ -230,7 +263,12 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     ]
     .concat();
     let seed = |filtered: u8, steps: &[&[u8]]| [&[filtered][..], &steps.concat()].concat();
+    let hostile = hostile_to_edge().into_iter();
+    let hostile = hostile.map(|m| [vec![step::TO_EDGE], sized(&m.encode_to_vec())].concat());
+    let hostile: Vec<_> = hostile.collect();
     let mut seeds = vec![
+        ("hostile", seed(1, &[&connect, &hostile.concat()])),
+        ("endless-heartbeat", seed(1, &[&connect, &hostile[4]])),
         ("life", seed(0, &[&life])),
         ("life-filtered", seed(1, &[&life])),
         (
