@@ -14,24 +14,31 @@ pub(crate) enum Flaw {
         /// Where, counted from 1.
         line: usize,
     },
-    /// `$INCLUDE`, and what it names.
-    Include(String),
+    /// A line that begins with `$`, is neither `$ORIGIN` nor `$TTL`, and has this text.
+    Control {
+        /// Its text.
+        text: String,
+        /// Where, counted from 1.
+        line: usize,
+    },
 }
 
 /// Goes through the text once; says what the scanner must not see.
 pub(crate) fn check(text: &[u8]) -> Result<(), Flaw> {
     let mut octets = text.iter().copied().enumerate();
     let (mut line, mut quote, mut groups) = (1, None, Vec::new());
-    let (mut is_comment, mut is_start) = (false, true);
+    // True while the entry has nothing yet: what then begins with `$` is a control.
+    let (mut is_comment, mut is_bare) = (false, true);
     while let Some((place, octet)) = octets.next() {
-        let begins_entry = std::mem::replace(&mut is_start, octet == b'\n' && groups.is_empty());
-        if begins_entry && quote.is_none() && matches!(octet, b'$' | b'"') {
-            include(text.get(place..).unwrap_or_default())?;
+        if is_bare && !is_comment && matches!(octet, b'$' | b'"') {
+            control(text.get(place..).unwrap_or_default(), line)?;
         }
+        is_bare &= is_comment || matches!(octet, b'(' | b')' | b';' | b'\n');
         match octet {
             b'\n' => {
                 line += 1;
                 is_comment = false;
+                is_bare |= groups.is_empty() && quote.is_none();
             }
             _ if is_comment => {}
             b'\\' => line += usize::from(matches!(octets.next(), Some((_, b'\n')))),
@@ -50,17 +57,19 @@ pub(crate) fn check(text: &[u8]) -> Result<(), Flaw> {
     }
 }
 
-/// Refuses an entry that is an `$INCLUDE`.
-fn include(entry: &[u8]) -> Result<(), Flaw> {
-    const WORD: &[u8] = b"$INCLUDE";
-    let entry = entry.strip_prefix(b"\"").unwrap_or(entry);
-    let Some((word, rest)) = entry.split_at_checked(WORD.len()) else { return Ok(()) };
-    let ends = rest.first().is_none_or(|octet| !octet.is_ascii_alphanumeric());
-    if word.eq_ignore_ascii_case(WORD) && ends {
-        let path = rest.split(|octet| *octet == b'\n').next().unwrap_or_default();
-        return Err(Flaw::Include(excerpt(String::from_utf8_lossy(path).trim(), 200)));
+/// Refuses a control that is not one of the two that are followed here, letter by letter.
+fn control(entry: &[u8], line: usize) -> Result<(), Flaw> {
+    let unquoted = entry.strip_prefix(b"\"").unwrap_or(entry);
+    if unquoted.first() != Some(&b'$') {
+        return Ok(());
     }
-    Ok(())
+    let end = entry.iter().position(u8::is_ascii_whitespace).unwrap_or(entry.len());
+    let word = entry.get(..end).unwrap_or_default();
+    if word.eq_ignore_ascii_case(b"$ORIGIN") || word.eq_ignore_ascii_case(b"$TTL") {
+        return Ok(());
+    }
+    let text = entry.split(|octet| *octet == b'\n').next().unwrap_or_default();
+    Err(Flaw::Control { text: excerpt(String::from_utf8_lossy(text).trim(), 200), line })
 }
 
 #[cfg(test)]
@@ -70,15 +79,17 @@ mod tests {
     #[test]
     fn what_the_scanner_panics_at_is_refused_before() {
         let open = |what, line| Err(Flaw::Open { what, line });
-        let include = |path: &str| Err(Flaw::Include(path.to_owned()));
+        let control = |text: &str, line| Err(Flaw::Control { text: text.to_owned(), line });
         for (text, wanted) in [
             ("a 1 TXT ( b\n", open("a `(`", 1)),
             ("\n; (\na 1 TXT \"(\" \\( (\n(\n)", open("a `(`", 3)),
             ("a 1 TXT \"b\\\"\n", open("a `\"`", 1)),
-            ("$INCLUDE\"other.zone\n\"other.zone\n", include("\"other.zone")),
-            ("a 1 A 192.0.2.1\n$include x\\y\x18\n", include("x\\y\\u{18}")),
-            ("\"$INCLUDE\" x", include("\" x")),
-            ("$INCLUDED x\n$TTL 5\n", Ok(())),
+            ("$INCLUDE\"other.zone\n\"other.zone\n", control("$INCLUDE\"other.zone", 1)),
+            ("a 1 A 192.0.2.1\n$include x\\y\x18\n", control("$include x\\y\\u{18}", 2)),
+            ("$I\\NCLUDE \"x\"y\n", control("$I\\NCLUDE \"x\"y", 1)),
+            ("(;\n$INCLUDE \"x\"y)\n", control("$INCLUDE \"x\"y)", 2)),
+            ("\"$INCLUDE\" x", control("\"$INCLUDE\" x", 1)),
+            ("$origin a\n$TTL 5\n $ 1 A 192.0.2.1\n\"a\" 1 TXT $x\n", Ok(())),
             ("a 1 TXT ( ; )\n \"b;(\" )\n", Ok(())),
             ("", Ok(())),
         ] {

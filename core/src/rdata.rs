@@ -94,7 +94,7 @@ pub fn parse(rtype: Rtype, text: &str, origin: &Name) -> Result<Bytes, RdataErro
     if let Err(flaw) = master::check(line.as_bytes()) {
         return Err(error(match flaw {
             Flaw::Open { what, .. } => format!("{what} is not closed"),
-            Flaw::Include(_) => "$INCLUDE is no RDATA".to_owned(),
+            Flaw::Control { text, .. } => format!("{text} is no RDATA"),
         }));
     }
     let mut file = Zonefile::with_capacity(line.len());
@@ -161,6 +161,9 @@ fn presented(rtype: Rtype, wire: &Bytes) -> Option<String> {
     }
     let mut text = String::new();
     write!(text, "{}", data.display_zonefile(DisplayKind::Simple)).ok()?;
+    if text.contains(char::is_control) {
+        return None;
+    }
     // Addresses have one form, and are most of what there is.
     let plain = matches!(rtype, Rtype::A | Rtype::AAAA);
     (plain || parse(rtype, &text, &Name::root()).as_ref() == Ok(wire)).then_some(text)
@@ -246,6 +249,21 @@ mod tests {
             assert_eq!(check(rtype, &wire).unwrap(), wire);
             assert_eq!(parse(rtype, shown, &Name::root()).unwrap(), wire, "{shown} reads back");
         }
+    }
+
+    #[test]
+    fn what_its_own_form_would_change_is_shown_as_unknown_rdata() {
+        // The scanner writes `nodefaultalpn`, which nobody reads; and key 7's DEL as it is.
+        let alpn = b"\0\x01\0\0\x01\0\x03\x02h2\0\x02\0\0";
+        let control = b"\0\x01\0\0\x07\0\x01\x7f";
+        for wire in [&alpn[..], control] {
+            let wire = Bytes::copy_from_slice(wire);
+            let wire = check(Rtype::HTTPS, &wire).unwrap();
+            let text = display(Rtype::HTTPS, &wire);
+            assert!(text.starts_with("\\# "), "{text}");
+            assert_eq!(parse(Rtype::HTTPS, &text, &Name::root()).unwrap(), wire);
+        }
+        assert_eq!(display(Rtype::TXT, &Bytes::new()), "\\# 0");
     }
 
     #[test]

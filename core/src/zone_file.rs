@@ -53,7 +53,12 @@ pub enum ZoneFileError {
 /// If the text cannot be read (`LINE:COLUMN: reason`), a record is not right, or there is none.
 pub fn parse(text: &[u8], origin: &Name) -> Result<Vec<RecordData>, ZoneFileError> {
     master::check(text).map_err(|flaw| match flaw {
-        Flaw::Include(path) => ZoneFileError::Include(path),
+        Flaw::Control { mut text, .. } if text.to_ascii_uppercase().starts_with("$INCLUDE") => {
+            ZoneFileError::Include(text.split_off("$INCLUDE".len()).trim().to_owned())
+        }
+        Flaw::Control { text, line } => {
+            ZoneFileError::Text(format!("{line}:1: unknown control: {text}"))
+        }
         Flaw::Open { what, line } => ZoneFileError::Text(format!("{line}:1: {what} is not closed")),
     })?;
     let mut file = Zonefile::with_capacity(text.len() + 1);

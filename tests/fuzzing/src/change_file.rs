@@ -6,6 +6,7 @@ use edgesync_core::{
     change_file::{Block, FileOp, parse},
     name::Name,
     position::Offset,
+    rdata,
     record::{Record, RecordId},
     stage::RecordData,
 };
@@ -57,17 +58,24 @@ fn sorted(mut ops: Vec<FileOp>) -> Vec<FileOp> {
     ops
 }
 
+/// What pairs by equal RDATA comes before what pairs by its place.
+fn is_paired_by_place(op: &FileOp) -> bool {
+    let canonical = |data: &RecordData| rdata::canonical(data.rtype, &data.rdata);
+    !matches!(op, FileOp::Replace { old, new } if canonical(old) == canonical(new))
+}
+
 /// The text of blocks: in each first what goes, then what comes, so that they pair as they did.
 fn format(blocks: &[Block]) -> String {
     let mut text = String::new();
     for block in blocks {
         text += &format!("; serial {}\n", block.serial);
-        let ops = sorted(block.operations.iter().map(|o| o.op.clone()).collect());
+        let mut ops = sorted(block.operations.iter().map(|o| o.op.clone()).collect());
         for op in &ops {
             if let FileOp::Delete(old) | FileOp::Replace { old, .. } = op {
                 text += &format!("- {}\n", line(old));
             }
         }
+        ops.sort_by_key(is_paired_by_place);
         for op in &ops {
             if let FileOp::Create(new) | FileOp::Replace { new, .. } = op {
                 text += &format!("+ {}\n", line(new));

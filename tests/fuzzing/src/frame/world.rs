@@ -148,8 +148,6 @@ impl World {
                 let asked = if hello.window == 0 { WINDOW_OCTETS } else { hello.window };
                 if let Some(session) = self.session.as_mut().filter(|session| session.window == 0) {
                     session.window = asked.min(WINDOW_OCTETS_MAX) as usize;
-                    session.acked =
-                        hello.position.map_or(Offset::ZERO, |p| p.offset.min(self.head.offset));
                 }
                 let ours = self.hash_at(hello.position.map_or(Offset::ZERO, |p| p.offset));
                 SenderInput::Hello { ours, hello, head: self.head }
