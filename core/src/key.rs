@@ -217,6 +217,29 @@ mod tests {
         })
     }
 
+    #[test]
+    fn what_reads_is_what_is_written_and_other_octets_are_refused() {
+        let (root, generation) = (Name::root(), Generation(1));
+        let owner = Name::from_wire(Bytes::from_static(b"\x03a\0\x01\0")).unwrap();
+        let key = record_key(generation, &root, &owner, Rtype::A, RecordId(2));
+        let value = record_value(60, Offset(2), &[192, 0, 2, 1]);
+        assert!(read_record(&root, &key, &value).is_ok());
+        assert_eq!(key.get(8..14), Some(&[b'a', 1, 1, 1, 2, 0][..]));
+        for (place, octet) in [(8, b'A'), (10, 3), (10, 0xff), (12, 3)] {
+            let mut other = key.clone();
+            other[place] = octet;
+            assert_eq!(read_record(&root, &other, &value), Err(MalformedRecord), "{octet}");
+        }
+        let zone = Name::parse_origin("a").unwrap();
+        let value = zone_value(&zone, &ZoneStates::default());
+        assert!(read_zone(&value).is_ok());
+        for (place, octet) in [(0, 4), (0, 0x80), (2, b'A')] {
+            let mut other = value.clone();
+            other[place] = octet;
+            assert_eq!(read_zone(&other), Err(MalformedRecord), "{octet}");
+        }
+    }
+
     proptest! {
         #[test]
         fn keys_sort_as_names_do(a in name(), b in name()) {

@@ -80,7 +80,7 @@ pub fn parse(text: &[u8], origin: &Name) -> Result<Vec<RecordData>, ZoneFileErro
         let record = match entry {
             Entry::Record(record) => record,
             Entry::Include { path, .. } => {
-                return Err(ZoneFileError::Include(excerpt(&path.to_string(), 200)));
+                return Err(ZoneFileError::Include(excerpt(path.as_ref(), 200)));
             }
         };
         let rtype = domain::base::rdata::RecordData::rtype(record.data());

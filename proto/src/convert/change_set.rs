@@ -198,6 +198,28 @@ mod tests {
     }
 
     #[test]
+    fn what_no_set_may_be_is_refused() {
+        let refused = |change: &dyn Fn(&mut ChangeSet)| {
+            let mut set = sample();
+            change(&mut set);
+            decode_set(encode_set(&set)).unwrap_err()
+        };
+        let outside = refused(&|set| set.zone = Name::parse_origin("example.net").unwrap());
+        assert_eq!(outside.to_string(), "www.example.com. is not in the zone example.net.");
+        assert_eq!(refused(&|set| set.first = Offset(0)), ConvertError::Range("first"));
+        assert_eq!(refused(&|set| set.first = Offset(u64::MAX - 6)), ConvertError::Range("first"));
+        let edit = |set: &mut ChangeSet, new_ttl: u32, octets: usize| {
+            if let Some(Change::RecordCreate { ttl, rdata, .. }) = set.changes.get_mut(1) {
+                (*ttl, *rdata) = (new_ttl, vec![0; octets].into());
+            }
+        };
+        assert_eq!(refused(&|set| edit(set, TTL_SECONDS + 1, 4)), ConvertError::Range("ttl"));
+        assert_eq!(refused(&|set| edit(set, 1, RDATA_OCTETS + 1)), ConvertError::Range("rdata"));
+        let many = refused(&|set| set.changes = vec![Change::ZoneDelete; SET_CHANGES + 1]);
+        assert_eq!(many, ConvertError::Range("the number of changes"));
+    }
+
+    #[test]
     fn cut_bytes_are_refused_or_are_another_set_but_never_panic() {
         let body = encode_set(&sample());
         for end in 0..body.len() {

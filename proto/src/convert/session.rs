@@ -262,3 +262,52 @@ impl From<v1::GoodbyeReason> for GoodbyeReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use edgesync_core::position::{LogId, Position};
+
+    use super::*;
+
+    const ENDLESS: Option<prost_types::Duration> =
+        Some(prost_types::Duration { seconds: i64::MAX, nanos: 0 });
+    const LINES: &str = "a\nb\x1b[2J";
+
+    fn to_edge(message: Response) -> Result<ToEdge, ConvertError> {
+        v1::SyncResponse { message: Some(message) }.try_into()
+    }
+
+    #[test]
+    fn a_goodbye_keeps_an_edge_away_for_a_bounded_time_and_says_one_line() {
+        let message = LINES.to_owned();
+        let goodbye = v1::Goodbye { reason: 1, retry_after: ENDLESS, message };
+        let ToEdge::Goodbye { retry_after, message, .. } =
+            to_edge(Response::Goodbye(goodbye)).unwrap()
+        else {
+            panic!("it is a Goodbye");
+        };
+        assert_eq!((retry_after, message.as_str()), (RETRY_AFTER_MAX, "a b [2J"));
+    }
+
+    #[test]
+    fn a_welcome_has_heartbeats_within_bounds_and_says_one_line() {
+        let welcome = |heartbeat| {
+            to_edge(Response::Welcome(v1::Welcome {
+                start: v1::SessionStart::Rebuild.into(),
+                head: Some(Position::genesis(LogId([1; 16])).into()),
+                heartbeat,
+                protocol: 1,
+                reason: LINES.to_owned(),
+            }))
+        };
+        // Three times this is more than a Duration holds.
+        assert_eq!(welcome(ENDLESS), Err(ConvertError::Range("heartbeat")));
+        assert_eq!(welcome(None), Err(ConvertError::Range("heartbeat")));
+        let Ok(ToEdge::Welcome(Welcome { start: Start::Rebuild { reason }, .. })) =
+            welcome(to_duration(HEARTBEAT_MAX))
+        else {
+            panic!("it is a Welcome");
+        };
+        assert_eq!(reason, "a b [2J");
+    }
+}
