@@ -13,7 +13,7 @@ use edgesync_core::{
     position::{HistoryHash, LogId, Offset, Position},
     session::{
         CommittedSet, Filter, Hello, InstanceId, PROTOCOL, Receiver, ReceiverInput, ReceiverOutput,
-        Sender, SenderConfig, SenderInput, SenderOutput, ToControl, ToEdge,
+        Sender, SenderConfig, SenderInput, SenderOutput, SetPart, ToControl, ToEdge,
     },
 };
 
@@ -51,6 +51,8 @@ pub struct World {
     edge_log: LogId,
     /// The receiver has given the stream up, and may say nothing on it.
     given_up: bool,
+    /// A set has come in parts on this stream, and may be open.
+    parts_seen: bool,
     store: Store,
     session: Option<Session>,
     to_edge: VecDeque<ToEdge>,
@@ -78,6 +80,7 @@ impl World {
             receiver: Receiver::new(identity),
             edge_log: LOG,
             given_up: true,
+            parts_seen: false,
             store: Store::default(),
             session: None,
             to_edge: VecDeque::new(),
@@ -95,7 +98,7 @@ impl World {
             acked: Offset::ZERO,
             closed: false,
         });
-        self.given_up = false;
+        (self.given_up, self.parts_seen) = (false, false);
         self.tell(ReceiverInput::Connected, 1);
     }
 
@@ -162,11 +165,21 @@ impl World {
         let log =
             if let ToEdge::Welcome(welcome) = &message { Some(welcome.head.log) } else { None };
         let was_live = self.receiver.is_live();
+        let known = was_live && self.is_known(&message);
         self.receiver.handle(ReceiverInput::Message(message), self.now);
         if let Some(log) = log.filter(|_| !was_live && self.receiver.is_live()) {
             self.edge_log = log;
         }
         self.poll_receiver(sets + 4);
+        assert!(!known || self.receiver.is_live(), "what is there already is ignored (rule 11)");
+    }
+
+    /// True for a frame of whole sets that are all there already.
+    fn is_known(&mut self, message: &ToEdge) -> bool {
+        let ToEdge::Frame(parts) = message else { return false };
+        let is_whole = |part: &SetPart| part.from == 0 && part.size == part.set.body.len();
+        self.parts_seen |= !parts.iter().all(is_whole);
+        !self.parts_seen && parts.iter().all(|part| part.set.last <= self.store.handed)
     }
 
     /// The store makes some of what waits durable, in order, and says so.
