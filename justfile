@@ -26,6 +26,19 @@ check:
 simulate SEEDS="10000":
     EDGESYNC_SIM_SEEDS={{SEEDS}} cargo test --release -p edgesync-tests --test sim -- --nocapture
 
+# Fuzz one decoder or parser for some seconds; what it finds joins fuzz/corpus (needs: cargo install cargo-fuzz --locked)
+fuzz TARGET SECONDS="60":
+    RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer ${FUZZ_SANITIZER:-none} {{TARGET}} -- -max_total_time={{SECONDS}} -max_len=4096 -timeout=10 -rss_limit_mb=2048
+
+# All of them, one after the other
+fuzz-all SECONDS="60":
+    for target in $(cargo fuzz list); do just fuzz $target {{SECONDS}} || exit 1; done
+
+# Makes the corpora small again, and writes the seeds back; commit what is left
+fuzz-small:
+    for target in $(cargo fuzz list); do RUSTC_BOOTSTRAP=1 cargo fuzz cmin --sanitizer none $target || exit 1; done
+    cargo run -p edgesync-fuzzing
+
 # The real root zone and its 1,684 real versions, if the data is beside the project
 rootzone:
     cargo test --release -p edgesync-tests --test whole rootzone -- --nocapture

@@ -83,7 +83,7 @@ impl ChangeSet {
 
     /// The changes with their offsets.
     pub fn with_offsets(&self) -> impl Iterator<Item = (Offset, &Change)> {
-        (self.first.0..).map(Offset).zip(&self.changes)
+        self.changes.iter().zip(0..).map(|(change, place)| (self.first.plus(place), change))
     }
 }
 
@@ -104,5 +104,19 @@ impl fmt::Display for Change {
             Self::ZonePublish => f.write_str("zone publish"),
             Self::GenerationDrop => f.write_str("generation drop"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_may_end_at_the_last_offset_there_is() {
+        let (zone, generation) = (Name::root(), Generation(1));
+        let changes = vec![Change::ZoneCreate, Change::ZoneDelete];
+        let set = ChangeSet { zone, generation, first: Offset(u64::MAX - 1), changes };
+        let offsets: Vec<_> = set.with_offsets().map(|(offset, _)| offset.0).collect();
+        assert_eq!((offsets, set.last()), (vec![u64::MAX - 1, u64::MAX], Offset(u64::MAX)));
     }
 }

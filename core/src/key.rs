@@ -130,7 +130,15 @@ fn read_owner(origin: &Name, labels: &[u8]) -> Option<Name> {
         wire.push(0);
         let mut octets = escaped.iter();
         while let Some(octet) = octets.next() {
-            wire.push(if *octet == 1 { octets.next()?.checked_sub(1)? } else { *octet });
+            wire.push(match *octet {
+                1 => match octets.next()? {
+                    1 => 0,
+                    2 => 1,
+                    _ => return None,
+                },
+                other if other.is_ascii_uppercase() => return None,
+                other => other,
+            });
         }
         let length = u8::try_from(wire.len() - place - 1).ok()?;
         *wire.get_mut(place)? = length;
@@ -160,6 +168,9 @@ pub fn zone_value(origin: &Name, states: &ZoneStates) -> Vec<u8> {
 /// If they are not of the form that [`zone_value`] writes.
 pub fn read_zone(value: &[u8]) -> Result<(Name, ZoneStates), MalformedRecord> {
     let (present, mut rest) = value.split_first().ok_or(MalformedRecord)?;
+    if *present > 3 {
+        return Err(MalformedRecord);
+    }
     let mut state = |bit: u8| {
         if present & bit == 0 {
             return Some(None);
@@ -179,6 +190,9 @@ pub fn read_zone(value: &[u8]) -> Result<(Name, ZoneStates), MalformedRecord> {
     let visible = state(1).ok_or(MalformedRecord)?;
     let hidden = state(2).ok_or(MalformedRecord)?;
     let origin = Name::from_wire(Bytes::copy_from_slice(rest)).map_err(|_| MalformedRecord)?;
+    if *origin.wire() != rest {
+        return Err(MalformedRecord);
+    }
     Ok((origin, ZoneStates { visible, hidden }))
 }
 
@@ -201,6 +215,29 @@ mod tests {
             wire.push(0);
             Name::from_wire(wire.into()).unwrap()
         })
+    }
+
+    #[test]
+    fn what_reads_is_what_is_written_and_other_octets_are_refused() {
+        let (root, generation) = (Name::root(), Generation(1));
+        let owner = Name::from_wire(Bytes::from_static(b"\x03a\0\x01\0")).unwrap();
+        let key = record_key(generation, &root, &owner, Rtype::A, RecordId(2));
+        let value = record_value(60, Offset(2), &[192, 0, 2, 1]);
+        assert!(read_record(&root, &key, &value).is_ok());
+        assert_eq!(key.get(8..14), Some(&[b'a', 1, 1, 1, 2, 0][..]));
+        for (place, octet) in [(8, b'A'), (10, 3), (10, 0xff), (12, 3)] {
+            let mut other = key.clone();
+            other[place] = octet;
+            assert_eq!(read_record(&root, &other, &value), Err(MalformedRecord), "{octet}");
+        }
+        let zone = Name::parse_origin("a").unwrap();
+        let value = zone_value(&zone, &ZoneStates::default());
+        assert!(read_zone(&value).is_ok());
+        for (place, octet) in [(0, 4), (0, 0x80), (2, b'A')] {
+            let mut other = value.clone();
+            other[place] = octet;
+            assert_eq!(read_zone(&other), Err(MalformedRecord), "{octet}");
+        }
     }
 
     proptest! {

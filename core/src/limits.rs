@@ -38,6 +38,10 @@ pub const IMPORT_OCTETS: usize = 1024 * 1024 * 1024;
 pub const FENCED_WAIT: Duration = Duration::from_secs(30);
 /// How long idle progress may wait to be sent, so that many become one (rule 14).
 pub const PROGRESS_COALESCED: Duration = Duration::from_millis(100);
+/// Longest time between heartbeats that an edge takes from a control plane.
+pub const HEARTBEAT_MAX: Duration = Duration::from_secs(60 * 60);
+/// Longest wait that a Goodbye can ask of an edge: what is asked beyond it is cut to it.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
 /// Heartbeats that may be missed before a session counts as dead.
 pub const HEARTBEATS_MISSED: u32 = 3;
 /// Records that an edge's store writes in one batch (rule 17 and the store's memory).

@@ -1,10 +1,15 @@
 //! Domain names: absolute, lower case, in wire form (RFC 1035 section 3.1), with the two orders that
 //! matter: the canonical one of RFC 4034 section 6.1, and its image as bytes, the store key.
 
-use std::{cmp::Ordering, fmt};
+use std::{
+    cmp::Ordering,
+    fmt::{self, Write},
+};
 
 use bytes::Bytes;
-use domain::base::name::{Name as DomainName, UncertainName};
+use domain::base::name::UncertainName;
+
+use crate::excerpt::excerpt;
 
 /// Octets of the longest name (RFC 1035 section 2.3.4).
 const NAME_OCTETS: usize = 255;
@@ -48,7 +53,7 @@ impl Name {
     /// If the text is no name, or the name is longer than 255 octets.
     pub fn parse(text: &str, origin: &Self) -> Result<Self, NameError> {
         let error = |reason: &dyn fmt::Display| NameError::Text {
-            text: text.chars().take(300).collect(),
+            text: excerpt(text, 300),
             reason: reason.to_string(),
         };
         if text == "@" {
@@ -167,11 +172,20 @@ impl Ord for Name {
 impl fmt::Display for Name {
     /// Presentation form with the final dot (RFC 1035 section 5.1).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match DomainName::from_slice(&self.0) {
-            Ok(name) if name.is_root() => f.write_str("."),
-            Ok(name) => write!(f, "{name}."),
-            Err(_) => f.write_str("(no name)"),
+        for label in self.labels() {
+            for octet in label {
+                match octet {
+                    // What a zone file would take for something else, wherever it stands.
+                    b'.' | b'\\' | b'"' | b';' | b'(' | b')' | b'@' | b'$' => {
+                        write!(f, "\\{}", char::from(*octet))?;
+                    }
+                    0x21..=0x7e => f.write_char(char::from(*octet))?,
+                    other => write!(f, "\\{other:03}")?,
+                }
+            }
+            f.write_char('.')?;
         }
+        if self.0.len() == 1 { f.write_char('.') } else { Ok(()) }
     }
 }
 
@@ -226,6 +240,20 @@ mod tests {
         for bad in ["", "a..b", &long_label, &long_name, "a\\300.b"] {
             assert!(Name::parse(bad, &origin).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn every_octet_is_shown_so_that_it_reads_back_in_a_zone_file_too() {
+        for octet in 0..=u8::MAX {
+            let name = Name::from_wire(vec![2, octet, b'x', 0].into()).unwrap();
+            let shown = name.to_string();
+            assert!(shown.bytes().all(|c| c.is_ascii_graphic()), "{shown:?}");
+            assert_eq!(Name::parse_origin(&shown).unwrap(), name, "{shown}");
+            let line = format!("{shown} 60 IN A 192.0.2.1");
+            let records = crate::zone_file::parse(line.as_bytes(), &Name::root()).unwrap();
+            assert_eq!(records[0].owner, name, "{line}");
+        }
+        assert_eq!(name("a b\\.c.\\200").to_string(), "a\\032b\\.c.\\200.");
     }
 
     #[test]

@@ -17,7 +17,12 @@ use domain::{
     zonefile::inplace::{Entry, Zonefile},
 };
 
-use crate::{limits::RDATA_OCTETS, name::Name};
+use crate::{
+    excerpt::excerpt,
+    limits::RDATA_OCTETS,
+    master::{self, Flaw},
+    name::Name,
+};
 
 /// Why RDATA is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,8 +68,7 @@ type Parsed<'a> = ZoneRecordData<&'a [u8], ParsedName<&'a [u8]>>;
 /// # Errors
 /// If there is no such type, or it cannot stand in a zone.
 pub fn parse_type(text: &str) -> Result<Rtype, RdataError> {
-    let rtype =
-        text.parse().map_err(|_| RdataError::UnknownType(text.chars().take(40).collect()))?;
+    let rtype = text.parse().map_err(|_| RdataError::UnknownType(excerpt(text, 40)))?;
     check_type(rtype)
 }
 
@@ -84,18 +88,24 @@ pub fn check_type(rtype: Rtype) -> Result<Rtype, RdataError> {
 /// # Errors
 /// If the text is not one RDATA of the type.
 pub fn parse(rtype: Rtype, text: &str, origin: &Name) -> Result<Bytes, RdataError> {
-    let error =
-        |reason: String| RdataError::Text { rtype, text: text.chars().take(200).collect(), reason };
+    let error = |reason: String| RdataError::Text { rtype, text: excerpt(text, 200), reason };
     let number = rtype.to_int();
-    let mut file = Zonefile::with_capacity(text.len() + 32);
-    file.extend_from_slice(format!(". 0 IN TYPE{number} {text}\n").as_bytes());
+    let line = format!(". 0 IN TYPE{number} {text}\n");
+    if let Err(flaw) = master::check(line.as_bytes()) {
+        return Err(error(match flaw {
+            Flaw::Open { what, .. } => format!("{what} is not closed"),
+            Flaw::Control { text, .. } => format!("{text} is no RDATA"),
+        }));
+    }
+    let mut file = Zonefile::with_capacity(line.len());
+    file.extend_from_slice(line.as_bytes());
     let origin = DomainName::from_octets(origin.wire().clone());
     file.set_origin(origin.map_err(|e| error(e.to_string()))?);
     file.set_default_class(Class::IN);
     // The scanner's own position is of a line that the caller never saw.
     let reason = |e: &dyn std::fmt::Display| {
         let text = e.to_string();
-        text.splitn(3, ':').last().unwrap_or(&text).trim().to_owned()
+        excerpt(text.splitn(3, ':').last().unwrap_or(&text).trim(), 200)
     };
     let entry = file.next_entry().map_err(|e| error(reason(&e)))?;
     let Some(Entry::Record(record)) = entry else {
@@ -129,18 +139,34 @@ pub fn canonical(rtype: Rtype, wire: &Bytes) -> Bytes {
         .unwrap_or_else(|| wire.clone())
 }
 
-/// RDATA in presentation form; `\# length hex` for a type without one.
+/// RDATA in presentation form; `\# length hex` (RFC 3597 section 5) for a type without one, and for
+/// what would not read back as the same octets: an export must not change a record.
 #[must_use]
 pub fn display(rtype: Rtype, wire: &Bytes) -> String {
-    let mut text = String::new();
-    let shown = parsed(rtype, wire)
-        .filter(|data| !matches!(data, ZoneRecordData::Unknown(_)))
-        .map(|data| write!(text, "{}", data.display_zonefile(DisplayKind::Simple)));
-    if !matches!(shown, Some(Ok(()))) {
-        text = format!("\\# {} ", wire.len());
+    presented(rtype, wire).unwrap_or_else(|| {
+        let mut text = format!("\\# {}", wire.len());
+        if !wire.is_empty() {
+            text.push(' ');
+        }
         text.extend(wire.iter().map(|octet| format!("{octet:02x}")));
+        text
+    })
+}
+
+/// RDATA in the type's own form, if that reads back.
+fn presented(rtype: Rtype, wire: &Bytes) -> Option<String> {
+    let data = parsed(rtype, wire)?;
+    if matches!(data, ZoneRecordData::Unknown(_)) {
+        return None;
     }
-    text
+    let mut text = String::new();
+    write!(text, "{}", data.display_zonefile(DisplayKind::Simple)).ok()?;
+    if text.contains(char::is_control) {
+        return None;
+    }
+    // Addresses have one form, and are most of what there is.
+    let plain = matches!(rtype, Rtype::A | Rtype::AAAA);
+    (plain || parse(rtype, &text, &Name::root()).as_ref() == Ok(wire)).then_some(text)
 }
 
 /// The type that an RRSIG covers (RFC 4034 section 3.1.1); any other type stands for itself.
@@ -211,6 +237,7 @@ mod tests {
             (Rtype::AAAA, "2001:db8::1", "2001:db8::1"),
             (Rtype::NS, "ns1", "ns1.example.com."),
             (Rtype::MX, "10 mail.Example.net.", "10 mail.Example.net."),
+            (Rtype::TXT, "\"$INCLUDE\"", "\"$INCLUDE\""),
             (Rtype::TXT, "\"a b\" c", "\"a b\" \"c\""),
             (Rtype::CAA, "0 issue \"ca.example\"", "0 issue \"ca.example\""),
             (Rtype::SRV, "0 5 5060 sip", "0 5 5060 sip.example.com."),
@@ -225,6 +252,21 @@ mod tests {
     }
 
     #[test]
+    fn what_its_own_form_would_change_is_shown_as_unknown_rdata() {
+        // The scanner writes `nodefaultalpn`, which nobody reads; and key 7's DEL as it is.
+        let alpn = b"\0\x01\0\0\x01\0\x03\x02h2\0\x02\0\0";
+        let control = b"\0\x01\0\0\x07\0\x01\x7f";
+        for wire in [&alpn[..], control] {
+            let wire = Bytes::copy_from_slice(wire);
+            let wire = check(Rtype::HTTPS, &wire).unwrap();
+            let text = display(Rtype::HTTPS, &wire);
+            assert!(text.starts_with("\\# "), "{text}");
+            assert_eq!(parse(Rtype::HTTPS, &text, &Name::root()).unwrap(), wire);
+        }
+        assert_eq!(display(Rtype::TXT, &Bytes::new()), "\\# 0");
+    }
+
+    #[test]
     fn wrong_rdata_is_refused_with_its_reason() {
         let wrong = [
             (Rtype::A, "192.0.2"),
@@ -233,11 +275,13 @@ mod tests {
             (Rtype::A, "192.0.2.1\nb 0 IN A 192.0.2.2"),
             (Rtype::A, "\\# 3 c00002"),
             (Rtype::MX, "mail"),
+            (Rtype::TXT, "( a"),
+            (Rtype::TXT, "\"a"),
             (Rtype::from_int(65280), "plain"),
         ];
         for (rtype, text) in wrong {
             let error = parse(rtype, text, &origin()).unwrap_err().to_string();
-            assert!(!error.contains('\n') || text.contains('\n'), "{error}");
+            assert!(!error.contains(char::is_control), "{error:?} is one line");
         }
         assert!(check(Rtype::A, &Bytes::from_static(&[1, 2, 3])).is_err());
         assert!(check(Rtype::NS, &Bytes::from_static(&[0xc0, 0])).is_err());

@@ -13,6 +13,8 @@ use domain::{
 
 use crate::{
     Rtype,
+    excerpt::excerpt,
+    master::{self, Flaw},
     name::Name,
     rdata,
     record::Record,
@@ -50,6 +52,15 @@ pub enum ZoneFileError {
 /// # Errors
 /// If the text cannot be read (`LINE:COLUMN: reason`), a record is not right, or there is none.
 pub fn parse(text: &[u8], origin: &Name) -> Result<Vec<RecordData>, ZoneFileError> {
+    master::check(text).map_err(|flaw| match flaw {
+        Flaw::Control { mut text, .. } if text.to_ascii_uppercase().starts_with("$INCLUDE") => {
+            ZoneFileError::Include(text.split_off("$INCLUDE".len()).trim().to_owned())
+        }
+        Flaw::Control { text, line } => {
+            ZoneFileError::Text(format!("{line}:1: unknown control: {text}"))
+        }
+        Flaw::Open { what, line } => ZoneFileError::Text(format!("{line}:1: {what} is not closed")),
+    })?;
     let mut file = Zonefile::with_capacity(text.len() + 1);
     file.put_slice(text);
     if !text.ends_with(b"\n") {
@@ -68,7 +79,9 @@ pub fn parse(text: &[u8], origin: &Name) -> Result<Vec<RecordData>, ZoneFileErro
         };
         let record = match entry {
             Entry::Record(record) => record,
-            Entry::Include { path, .. } => return Err(ZoneFileError::Include(path.to_string())),
+            Entry::Include { path, .. } => {
+                return Err(ZoneFileError::Include(excerpt(path.as_ref(), 200)));
+            }
         };
         let rtype = domain::base::rdata::RecordData::rtype(record.data());
         let wrong = |reason: &dyn Display| ZoneFileError::Record {
@@ -93,7 +106,7 @@ fn unreadable(text: &[u8], start: usize, error: &str) -> ZoneFileError {
     let mut parts = error.splitn(3, ':');
     let mut number = || parts.next().and_then(|part| part.parse::<usize>().ok());
     let (Some(line), Some(column), Some(reason)) = (number(), number(), parts.next()) else {
-        return ZoneFileError::Text(error.to_owned());
+        return ZoneFileError::Text(excerpt(error, 300));
     };
     let mut lines = text.split(|octet| *octet == b'\n').zip(1..).scan(0, |offset, (text, line)| {
         *offset += text.len() + 1;
@@ -111,7 +124,7 @@ fn unreadable(text: &[u8], start: usize, error: &str) -> ZoneFileError {
         }
         _ => (line, column.max(1)),
     };
-    ZoneFileError::Text(format!("{line}:{column}:{reason}"))
+    ZoneFileError::Text(format!("{line}:{column}:{}", excerpt(reason, 300)))
 }
 
 type Content = (Name, Rtype, Bytes);
@@ -205,6 +218,13 @@ mod tests {
     }
 
     #[test]
+    fn what_the_scanner_would_panic_at_is_an_error() {
+        for text in ["a 60 IN TXT ( b\n", "a 60 IN TXT b \\\n", "$INCLUDE\"x\"y\n"] {
+            assert!(parse(text.as_bytes(), &origin()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_zone_file_reads_with_origin_ttl_and_parentheses() {
         let text = "$TTL 300\n@ IN SOA ns root ( 1 2 3\n 4 5 ) ; comment\n  NS ns\nns A 192.0.2.1";
         let records = zone(text);
@@ -225,7 +245,10 @@ mod tests {
             assert!(error.starts_with(place), "{error}");
         }
         assert_eq!(parse(b"; nothing\n", &origin()), Err(ZoneFileError::Empty));
-        assert!(matches!(parse(b"$INCLUDE x\n", &origin()), Err(ZoneFileError::Include(_))));
+        let include = parse(b"$INCLUDE x\x18y\n", &origin());
+        let control = parse(b"$INC\0UDE x\n", &origin()).unwrap_err().to_string();
+        assert!(!control.contains(char::is_control), "{control:?} is one line");
+        assert_eq!(include, Err(ZoneFileError::Include("x\\u{18}y".to_owned())));
     }
 
     #[test]

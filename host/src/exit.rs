@@ -74,9 +74,10 @@ pub fn one_line(error: &(dyn Error + 'static)) -> String {
     line
 }
 
-/// Without line breaks.
+/// Without line breaks, and without what a terminal would take for its own.
 fn flat(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -98,6 +99,12 @@ mod tests {
         let error = Outer(Middle(io::Error::other("disk on fire")));
         let line = Failure::runtime(error).line();
         assert_eq!(line, "cannot open the store in /data: cannot read `meta`: disk on fire");
+    }
+
+    #[test]
+    fn a_terminal_takes_nothing_of_it_for_a_command() {
+        let line = Failure::usage("unknown key `a\x1b[2J\nb`").line();
+        assert_eq!(line, "unknown key `a\u{fffd}[2J b`");
     }
 
     #[test]

@@ -126,7 +126,7 @@ fn open_trusted(config: StoreConfig, paths: &Paths, gate: Arc<Gate>) -> Result<S
         records: view.totals.records,
         snapshot: load_snapshot(&engine).map_err(unusable)?,
         garbage: load_garbage(&engine).map_err(unusable)?,
-        epoch: stored_epoch(&engine).map_err(unusable)?.max(witness.epoch) + 1,
+        epoch: stored_epoch(&engine).map_err(unusable)?.max(witness.epoch).saturating_add(1),
         engine,
         gate,
         group: Group::default(),

@@ -4,11 +4,15 @@ use bytes::Bytes;
 use edgesync_core::{
     Rtype,
     change::{Change, ChangeSet, Generation},
+    limits::{RDATA_OCTETS, SET_CHANGES, TTL_SECONDS},
     name::Name,
     position::Offset,
     record::RecordId,
 };
-use prost::Message;
+use prost::{
+    DecodeError, Message,
+    encoding::{DecodeContext, decode_key, skip_field},
+};
 
 use super::ConvertError;
 use crate::v1::{self, change::Change as Wire};
@@ -30,23 +34,68 @@ pub fn encode_set(set: &ChangeSet) -> Bytes {
 /// The change set of its bytes.
 ///
 /// # Errors
-/// If they are not what [`encode_set`] makes, or have a change that this version does not know.
+/// If they are not what [`encode_set`] makes, have a change that this version does not know, or are
+/// beyond what a set may be (rules 1 and 6).
 pub fn decode_set(body: Bytes) -> Result<ChangeSet, ConvertError> {
-    let wire = v1::ChangeSet::decode(body).map_err(|e| ConvertError::Encoding(e.to_string()))?;
-    if wire.changes.is_empty() {
-        return Err(ConvertError::Missing("changes"));
+    let encoding = |e: DecodeError| ConvertError::Encoding(e.to_string());
+    // A change of four octets takes two hundred when decoded: counted first (invariant 15).
+    match count_changes(body.clone()).map_err(encoding)? {
+        0 => return Err(ConvertError::Missing("changes")),
+        1..=SET_CHANGES => {}
+        _ => return Err(ConvertError::Range("the number of changes")),
     }
-    let changes =
-        wire.changes.into_iter().enumerate().map(|(index, change)| {
-            decode(change.change.ok_or(ConvertError::UnknownChange(index))?)
-        });
+    let wire = v1::ChangeSet::decode(body).map_err(encoding)?;
+    // Offsets begin at 1, and each change has one.
+    let after_first = wire.changes.len().saturating_sub(1) as u64;
+    if wire.first == 0 || wire.first.checked_add(after_first).is_none() {
+        return Err(ConvertError::Range("first"));
+    }
+    let zone = Name::from_wire(wire.zone)?;
+    let changes = wire.changes.into_iter().enumerate().map(|(index, change)| {
+        let change = decode(change.change.ok_or(ConvertError::UnknownChange(index))?)?;
+        within_limits(&zone, &change).map(|()| change)
+    });
+    let changes = changes.collect::<Result<_, _>>()?;
     Ok(ChangeSet {
-        zone: Name::from_wire(wire.zone)?,
+        zone,
         generation: Generation(wire.generation),
         first: Offset(wire.first),
-        changes: changes.collect::<Result<_, _>>()?,
+        changes,
         override_guard: wire.override_guard,
     })
+}
+
+/// Number of the field `changes`.
+const CHANGES_FIELD: u32 = 4;
+
+/// How many changes an encoded set has, without decoding them.
+fn count_changes(mut body: Bytes) -> Result<usize, DecodeError> {
+    let mut count = 0;
+    while !body.is_empty() {
+        let (field, wire_type) = decode_key(&mut body)?;
+        skip_field(wire_type, field, &mut body, DecodeContext::default())?;
+        count += usize::from(field == CHANGES_FIELD);
+    }
+    Ok(count)
+}
+
+/// Checks what every committed change holds: its owner is in the set's zone, or its key would be
+/// that of another name, and TTL and RDATA are what DNS can carry.
+fn within_limits(zone: &Name, change: &Change) -> Result<(), ConvertError> {
+    let (owner, ttl, octets) = match change {
+        Change::RecordCreate { owner, ttl, rdata, .. }
+        | Change::RecordEdit { owner, ttl, rdata, .. } => (owner, *ttl, rdata.len()),
+        Change::RecordDelete { owner, .. } => (owner, 0, 0),
+        _ => return Ok(()),
+    };
+    if !owner.is_within(zone) {
+        let (owner, zone) = (owner.clone(), zone.clone());
+        return Err(ConvertError::OutOfZone { owner, zone });
+    }
+    if ttl > TTL_SECONDS {
+        return Err(ConvertError::Range("ttl"));
+    }
+    if octets > RDATA_OCTETS { Err(ConvertError::Range("rdata")) } else { Ok(()) }
 }
 
 fn encode(change: &Change) -> Wire {
@@ -149,6 +198,28 @@ mod tests {
         let mut body = wire.encode_to_vec();
         body.extend_from_slice(&[0x22, 3, 0x82, 0x7d, 0]);
         assert_eq!(decode_set(body.into()), Err(ConvertError::UnknownChange(1)));
+    }
+
+    #[test]
+    fn what_no_set_may_be_is_refused() {
+        let refused = |change: &dyn Fn(&mut ChangeSet)| {
+            let mut set = sample();
+            change(&mut set);
+            decode_set(encode_set(&set)).unwrap_err()
+        };
+        let outside = refused(&|set| set.zone = Name::parse_origin("example.net").unwrap());
+        assert_eq!(outside.to_string(), "www.example.com. is not in the zone example.net.");
+        assert_eq!(refused(&|set| set.first = Offset(0)), ConvertError::Range("first"));
+        assert_eq!(refused(&|set| set.first = Offset(u64::MAX - 6)), ConvertError::Range("first"));
+        let edit = |set: &mut ChangeSet, new_ttl: u32, octets: usize| {
+            if let Some(Change::RecordCreate { ttl, rdata, .. }) = set.changes.get_mut(1) {
+                (*ttl, *rdata) = (new_ttl, vec![0; octets].into());
+            }
+        };
+        assert_eq!(refused(&|set| edit(set, TTL_SECONDS + 1, 4)), ConvertError::Range("ttl"));
+        assert_eq!(refused(&|set| edit(set, 1, RDATA_OCTETS + 1)), ConvertError::Range("rdata"));
+        let many = refused(&|set| set.changes = vec![Change::ZoneDelete; SET_CHANGES + 1]);
+        assert_eq!(many, ConvertError::Range("the number of changes"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use bytes::Bytes;
 pub use change_set::{decode_set, encode_set};
 use edgesync_core::{
     edge_id::EdgeIdError,
-    name::NameError,
+    name::{Name, NameError},
     position::{HistoryHash, LogId, Offset, Position},
     rdata::RdataError,
 };
@@ -40,6 +40,14 @@ pub enum ConvertError {
     /// A change that this version does not know: never skipped (rule 23).
     #[error("the change at index {0} is of a kind that this version does not know")]
     UnknownChange(usize),
+    /// A change of a record that is not in the set's zone.
+    #[error("{owner} is not in the zone {zone}")]
+    OutOfZone {
+        /// The owner.
+        owner: Name,
+        /// The zone.
+        zone: Name,
+    },
     /// The octets are no such message.
     #[error("not an encoded ChangeSet: {0}")]
     Encoding(String),

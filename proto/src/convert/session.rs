@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use edgesync_core::{
-    limits::FILTER_ZONES,
+    limits::{FILTER_ZONES, HEARTBEAT_MAX, RETRY_AFTER_MAX},
     name::Name,
     position::{HistoryHash, Offset},
     session::{
@@ -26,6 +26,14 @@ fn from_duration(
 ) -> Result<Duration, ConvertError> {
     let given = duration.unwrap_or_default();
     Duration::try_from(given).map_err(|_| ConvertError::Range(field))
+}
+
+/// Characters of what the other side says for people.
+const LINE_CHARS: usize = 500;
+
+/// What the other side says for people: one line, not endless, and nothing for a terminal to do.
+fn line(text: &str) -> String {
+    text.chars().take(LINE_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 impl From<ToControl> for v1::SyncRequest {
@@ -63,8 +71,7 @@ impl TryFrom<v1::SyncRequest> for ToControl {
             Request::SnapshotAck(staged) => Self::SnapshotAck(staged.try_into()?),
             Request::RepairZone(repair) => Self::Repair { zone: Name::from_wire(repair.zone)? },
             Request::Nack(v1::Nack { first, last, reason, held }) => {
-                let reason = reason.chars().take(500).map(|c| if c.is_control() { ' ' } else { c });
-                let reason = reason.collect();
+                let reason = line(&reason);
                 Self::Nack(Halt { first: Offset(first), last: Offset(last), held, reason })
             }
         })
@@ -184,8 +191,9 @@ impl TryFrom<v1::SyncResponse> for ToEdge {
             Response::SnapshotChunk(chunk) => Self::SnapshotChunk(chunk.try_into()?),
             Response::Goodbye(goodbye) => Self::Goodbye {
                 reason: goodbye.reason().into(),
-                retry_after: from_duration("retry_after", goodbye.retry_after)?,
-                message: goodbye.message,
+                retry_after: from_duration("retry_after", goodbye.retry_after)?
+                    .min(RETRY_AFTER_MAX),
+                message: line(&goodbye.message),
             },
         })
     }
@@ -215,12 +223,12 @@ impl TryFrom<v1::Welcome> for Welcome {
         let start = match welcome.start() {
             v1::SessionStart::Resume => Start::Resume,
             v1::SessionStart::Snapshot => {
-                Start::Snapshot { reason: welcome.reason, diverged: welcome.diverged }
+                Start::Snapshot { reason: line(&welcome.reason), diverged: welcome.diverged }
             }
             v1::SessionStart::Unspecified => return Err(ConvertError::Range("start")),
         };
         let heartbeat = from_duration("heartbeat", welcome.heartbeat)?;
-        if heartbeat.is_zero() {
+        if heartbeat.is_zero() || heartbeat > HEARTBEAT_MAX {
             return Err(ConvertError::Range("heartbeat"));
         }
         let head = welcome.head.ok_or(ConvertError::Missing("head"))?.try_into()?;
@@ -284,5 +292,54 @@ impl From<v1::GoodbyeReason> for GoodbyeReason {
             v1::GoodbyeReason::Busy => Self::Busy,
             v1::GoodbyeReason::Refused | v1::GoodbyeReason::Unspecified => Self::Refused,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use edgesync_core::position::{LogId, Position};
+
+    use super::*;
+
+    const ENDLESS: Option<prost_types::Duration> =
+        Some(prost_types::Duration { seconds: i64::MAX, nanos: 0 });
+    const LINES: &str = "a\nb\x1b[2J";
+
+    fn to_edge(message: Response) -> Result<ToEdge, ConvertError> {
+        v1::SyncResponse { message: Some(message) }.try_into()
+    }
+
+    #[test]
+    fn a_goodbye_keeps_an_edge_away_for_a_bounded_time_and_says_one_line() {
+        let message = LINES.to_owned();
+        let goodbye = v1::Goodbye { reason: 1, retry_after: ENDLESS, message };
+        let ToEdge::Goodbye { retry_after, message, .. } =
+            to_edge(Response::Goodbye(goodbye)).unwrap()
+        else {
+            panic!("it is a Goodbye");
+        };
+        assert_eq!((retry_after, message.as_str()), (RETRY_AFTER_MAX, "a b [2J"));
+    }
+
+    #[test]
+    fn a_welcome_has_heartbeats_within_bounds_and_says_one_line() {
+        let welcome = |heartbeat| {
+            to_edge(Response::Welcome(v1::Welcome {
+                start: v1::SessionStart::Rebuild.into(),
+                head: Some(Position::genesis(LogId([1; 16])).into()),
+                heartbeat,
+                protocol: 1,
+                reason: LINES.to_owned(),
+            }))
+        };
+        // Three times this is more than a Duration holds.
+        assert_eq!(welcome(ENDLESS), Err(ConvertError::Range("heartbeat")));
+        assert_eq!(welcome(None), Err(ConvertError::Range("heartbeat")));
+        let Ok(ToEdge::Welcome(Welcome { start: Start::Rebuild { reason }, .. })) =
+            welcome(to_duration(HEARTBEAT_MAX))
+        else {
+            panic!("it is a Welcome");
+        };
+        assert_eq!(reason, "a b [2J");
     }
 }

@@ -398,7 +398,8 @@ impl Receiver {
         let Some(received) = self.received.filter(|_| self.phase == Phase::Live) else { return };
         self.seen = self.seen.max(set.last);
         if set.last <= received.offset {
-            self.duplicates = self.duplicates.saturating_add(set.last.since(set.first) + 1);
+            self.duplicates =
+                self.duplicates.saturating_add(set.last.since(set.first)).saturating_add(1);
             return;
         }
         if set.prev != received.offset || set.first <= set.prev || set.first > set.last {
