@@ -2,12 +2,15 @@
 //! given its offsets by the one sequencer, becomes durable together with what it does to the
 //! records, and only then is released to the sessions and answered (invariants 1 to 3).
 
+mod chain;
 mod commit;
+mod corrupt;
 mod idempotency;
 mod open;
 mod prepare;
 mod recent;
 mod schema;
+mod scrub;
 mod sequencer;
 mod view;
 
@@ -27,6 +30,7 @@ use edgesync_core::{
 pub use open::{OpenError, Options};
 pub use recent::Released;
 pub use schema::{AuditEntry, FleetRow, LogEntry};
+pub use scrub::Scrub;
 use tokio::sync::{oneshot, watch};
 pub use view::View;
 
@@ -173,6 +177,18 @@ impl Log {
     /// If another process has it, its format is another one, or it cannot be read.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
         open::open(options).map(|shared| Self { shared: Arc::new(shared) })
+    }
+
+    /// Opens or creates the log on a storage of the caller's, as the tests of crashes do; the
+    /// options' directory is not looked at.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_on(
+        backend: impl redb::StorageBackend,
+        options: &Options,
+    ) -> Result<Self, OpenError> {
+        open::open_on(backend, options).map(|shared| Self { shared: Arc::new(shared) })
     }
 
     /// Hands a write to the sequencer, which takes writes in the order in which this returns.

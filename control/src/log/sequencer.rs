@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use super::{
     Action, Committed, FleetRow, Released, Write, WriteError,
     commit::{self, Outcome},
+    corrupt::guarded,
     recent::Recent,
 };
 
@@ -165,7 +166,7 @@ impl Sequencer {
     /// it has kept is known only after a restart.
     pub(super) fn run(self, jobs: &Jobs) {
         let mut taken = Taken::default();
-        if let Err(error) = self.work(jobs, &mut taken) {
+        if let Err(error) = guarded(|| self.work(jobs, &mut taken)) {
             // Said before `taken` goes, so that the callers in it learn the reason.
             self.failed.send_replace(Some(error.to_string()));
         }

@@ -163,6 +163,7 @@ impl ControlPlane {
         let Self { _lock, log, fleet, config, ready, mut tasks, listener, addresses } = self;
         let (drain, draining) = watch::channel(false);
         tasks.spawn(tell_status(log.clone(), fleet.clone(), draining.clone()));
+        tasks.spawn(log.clone().keep_scrubbing());
         tasks.spawn({
             let fleet = fleet.clone();
             async move { fleet.keep().await }
