@@ -105,6 +105,38 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             Unit::Count,
             "Writes refused because they take too much of a zone away.",
         ),
+        (
+            Counter,
+            "edgesync_control_corrupt_reads_total",
+            Unit::Count,
+            "Reads that were refused because what the store holds is not what was written; any is \
+             a reason to restore a backup.",
+        ),
+        (
+            Counter,
+            "edgesync_control_scrub_records_total",
+            Unit::Count,
+            "Records that the scrub has compared with their zone's digest.",
+        ),
+        (
+            Gauge,
+            "edgesync_control_scrub_faults",
+            Unit::Count,
+            "Places where the last scrub found the store other than it was written; the log has a \
+             line for each.",
+        ),
+        (
+            Gauge,
+            "edgesync_control_scrub_duration_seconds",
+            Unit::Seconds,
+            "Time that the last scrub took, its pauses included, in seconds.",
+        ),
+        (
+            Gauge,
+            "edgesync_control_scrub_end_time_seconds",
+            Unit::Seconds,
+            "When the last scrub ended, in seconds since 1970.",
+        ),
         // Station 3: the sessions.
         (
             Gauge,
@@ -211,8 +243,9 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
 };
 
 /// Counters without labels: there from the start, so that their first increase is seen as one.
-const FROM_THE_START: [&str; 3] = [
+const FROM_THE_START: [&str; 4] = [
     "edgesync_control_changes_total",
+    "edgesync_control_corrupt_reads_total",
     "edgesync_control_fenced_total",
     "edgesync_control_latency_spikes_total",
 ];

@@ -115,7 +115,13 @@ mod tests {
     fn a_set_may_end_at_the_last_offset_there_is() {
         let (zone, generation) = (Name::root(), Generation(1));
         let changes = vec![Change::ZoneCreate, Change::ZoneDelete];
-        let set = ChangeSet { zone, generation, first: Offset(u64::MAX - 1), changes };
+        let set = ChangeSet {
+            zone,
+            generation,
+            first: Offset(u64::MAX - 1),
+            changes,
+            override_guard: false,
+        };
         let offsets: Vec<_> = set.with_offsets().map(|(offset, _)| offset.0).collect();
         assert_eq!((offsets, set.last()), (vec![u64::MAX - 1, u64::MAX], Offset(u64::MAX)));
     }

@@ -20,7 +20,12 @@ pub(super) fn bad_input(error: &(dyn Error + 'static)) -> Status {
 
 /// The store cannot be read.
 pub(super) fn store(error: &redb::Error) -> Status {
-    Status::unavailable(format!("the log's store cannot be read: {}", one_line(error)))
+    // To try again does not help where the store itself is damaged.
+    let code = match error {
+        redb::Error::Corrupted(_) => Code::DataLoss,
+        _ => Code::Unavailable,
+    };
+    Status::new(code, format!("the log's store cannot be read: {}", one_line(error)))
 }
 
 /// A part of the log cannot be read.

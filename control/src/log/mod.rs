@@ -2,7 +2,9 @@
 //! given its offsets by the one sequencer, becomes durable together with what it does to the
 //! records, and only then is released to the sessions and answered (invariants 1 to 3).
 
+mod chain;
 mod commit;
+mod corrupt;
 mod guards;
 mod history;
 mod idempotency;
@@ -13,6 +15,7 @@ mod recent;
 mod retention;
 mod sampler;
 mod schema;
+mod scrub;
 mod sequencer;
 mod tables;
 mod tidy;
@@ -38,6 +41,7 @@ pub use pins::Pin;
 pub use recent::Released;
 pub use retention::Retention;
 pub use schema::{AuditEntry, FleetRow, Freeze, LogEntry};
+pub use scrub::Scrub;
 use tokio::sync::{oneshot, watch};
 pub use view::{ReadError, View};
 
@@ -246,6 +250,18 @@ impl Log {
     /// If another process has it, its format is another one, or it cannot be read.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
         open::open(options).map(|shared| Self { shared: Arc::new(shared) })
+    }
+
+    /// Opens or creates the log on a storage of the caller's, as the tests of crashes do; the
+    /// options' directory is not looked at.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_on(
+        backend: impl redb::StorageBackend,
+        options: &Options,
+    ) -> Result<Self, OpenError> {
+        open::open_on(backend, options).map(|shared| Self { shared: Arc::new(shared) })
     }
 
     /// Hands a write to the sequencer, which takes writes in the order in which this returns.

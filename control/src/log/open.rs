@@ -7,11 +7,12 @@ use std::{
 };
 
 use edgesync_core::position::{LogId, Offset, Position};
-use redb::{Database, ReadableDatabase};
+use redb::{Builder, Database, ReadableDatabase, StorageBackend};
 use tokio::sync::watch;
 
 use super::{
-    Freeze, Heard, Shared, View,
+    Freeze, Heard, Shared,
+    corrupt::guarded,
     pins::Pins,
     recent::Recent,
     schema::{
@@ -19,7 +20,7 @@ use super::{
         META_FORMAT, META_HEAD, RECORDS, Reader, ZONES, push_position,
     },
     sequencer::{Queue, Sequencer, Told},
-    view::malformed,
+    view::{View, malformed},
 };
 
 /// How a log is opened.
@@ -70,37 +71,80 @@ pub enum OpenError {
     },
 }
 
-/// Opens the store, and starts the sequencer on a thread of its own.
+/// Name of the store's file.
+const FILE: &str = "log.redb";
+
+/// Opens the store in the options' directory, and starts its sequencer.
 pub(super) fn open(options: &Options) -> Result<Shared, OpenError> {
-    let path = options.dir.join("log.redb");
-    let database = Database::builder().set_cache_size(options.cache_bytes).create(&path);
-    let database = database.map_err(|error| match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => OpenError::Locked(path.clone()),
-        redb::DatabaseError::UpgradeRequired(version) => {
-            OpenError::Format { path: path.clone(), found: format!("redb {version}") }
-        }
-        other => OpenError::Store { path: path.clone(), source: other.into() },
-    })?;
+    let path = options.dir.join(FILE);
     let io = |source| OpenError::Io { path: path.clone(), source };
+    let sync_dir = || fs::File::open(&options.dir).and_then(|dir| dir.sync_all()).map_err(io);
+    if !path.try_exists().map_err(io)? {
+        // Under another name until it is whole: a crash in between leaves no file that is neither
+        // empty nor a store, which redb would refuse for ever.
+        let new = options.dir.join(format!("{FILE}.new"));
+        fs::remove_file(&new).or_else(ignore_missing).map_err(io)?;
+        let created = guarded(|| create(&Builder::new().create(&new)?));
+        created.map_err(|error| refused(&path, error))?;
+        fs::rename(&new, &path).map_err(io)?;
+    }
     // The file's name is durable before anything in it is promised (invariant 1).
-    fs::File::open(&options.dir).and_then(|dir| dir.sync_all()).map_err(io)?;
-    let head = match read_head(&database, &path)? {
-        Some(head) => head,
-        None => {
-            create(&database).map_err(|source| OpenError::Store { path: path.clone(), source })?
+    sync_dir()?;
+    start(&path, options, |builder| builder.create(&path))
+}
+
+/// Opens the log on a backend of the caller's, and starts its sequencer.
+pub(super) fn open_on(
+    backend: impl StorageBackend,
+    options: &Options,
+) -> Result<Shared, OpenError> {
+    let path = options.dir.join(FILE);
+    start(&path, options, |builder| builder.create_with_backend(backend))
+}
+
+fn ignore_missing(error: io::Error) -> Result<(), io::Error> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+/// Why redb does not open a file.
+fn refused(path: &Path, error: redb::Error) -> OpenError {
+    let path = path.to_owned();
+    match error {
+        redb::Error::DatabaseAlreadyOpen => OpenError::Locked(path),
+        redb::Error::UpgradeRequired(version) => {
+            OpenError::Format { path, found: format!("redb {version}") }
         }
+        source => OpenError::Store { path, source },
+    }
+}
+
+/// Starts the sequencer on a thread of its own, over a store that `open` opens.
+fn start(
+    path: &Path,
+    options: &Options,
+    open: impl FnOnce(&Builder) -> Result<Database, redb::DatabaseError>,
+) -> Result<Shared, OpenError> {
+    let store = |source: redb::Error| refused(path, source);
+    let mut builder = Builder::new();
+    builder.set_cache_size(options.cache_bytes);
+    let database = guarded(|| Ok(Arc::new(open(&builder)?))).map_err(store)?;
+    let head = match read_head(&database, path)? {
+        Some(head) => {
+            View::new(&database).and_then(|view| view.check_ends()).map_err(store)?;
+            head
+        }
+        None => guarded(|| create(&database)).map_err(store)?,
     };
-    let database = Arc::new(database);
     let recent = Arc::new(Recent::new(options.recent_bytes));
-    let store = |source| OpenError::Store { path: path.clone(), source };
     let (freeze, floor) = read_release(&database).map_err(store)?;
     let (told, shared) = tell(head, freeze, floor);
     let (queue, jobs) = Queue::new(options.queue_bytes);
     let pins = Pins::default();
     let sequencer = Sequencer::new(Arc::clone(&database), Arc::clone(&recent), pins.clone(), told);
     let thread = std::thread::Builder::new().name("sequencer".to_owned());
-    thread.spawn(move || sequencer.run(&jobs)).map_err(io)?;
-    Ok(Shared { path, database, queue, recent, pins, heard: shared })
+    let started = thread.spawn(move || sequencer.run(&jobs));
+    started.map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+    Ok(Shared { path: path.to_owned(), database, queue, recent, pins, heard: shared })
 }
 
 /// The channels from the sequencer to everybody else.
@@ -131,33 +175,33 @@ fn read_release(database: &Arc<Database>) -> Result<(Option<Freeze>, Offset), re
 
 /// The head of a log that is there; none for a new file.
 fn read_head(database: &Database, path: &Path) -> Result<Option<Position>, OpenError> {
-    let store = |source: redb::Error| OpenError::Store { path: path.to_owned(), source };
-    let transaction = database.begin_read().map_err(|e| store(e.into()))?;
-    let meta = match transaction.open_table(META) {
-        Ok(meta) => meta,
-        Err(redb::TableError::TableDoesNotExist(_)) => {
-            let foreign = transaction.list_tables().map_err(|e| store(e.into()))?.next().is_some();
-            let found = "of another program".to_owned();
-            return if foreign {
-                Err(OpenError::Format { path: path.into(), found })
-            } else {
-                Ok(None)
-            };
+    let mut found = None;
+    let head = guarded(|| {
+        let transaction = database.begin_read()?;
+        let meta = match transaction.open_table(META) {
+            Ok(meta) => meta,
+            Err(redb::TableError::TableDoesNotExist(_)) => {
+                let foreign = transaction.list_tables()?.next().is_some();
+                found = foreign.then(|| "of another program".to_owned());
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let value = |name| -> Result<Vec<u8>, redb::Error> {
+            Ok(meta.get(name)?.map(|value| value.value().to_vec()).unwrap_or_default())
+        };
+        let format = value(META_FORMAT)?;
+        if format != FORMAT.to_be_bytes() {
+            let number = Reader(&format).number();
+            found = Some(number.map_or_else(|_| "unknown".to_owned(), |n| n.to_string()));
+            return Ok(None);
         }
-        Err(error) => return Err(store(error.into())),
-    };
-    let value = |name| {
-        let value = meta.get(name).map_err(|e| store(e.into()))?;
-        Ok(value.map(|value| value.value().to_vec()).unwrap_or_default())
-    };
-    let format = value(META_FORMAT)?;
-    if format != FORMAT.to_be_bytes() {
-        let number =
-            Reader(&format).number().map_or_else(|_| "unknown".to_owned(), |n| n.to_string());
-        return Err(OpenError::Format { path: path.into(), found: number });
+        Reader(&value(META_HEAD)?).position().map(Some).map_err(malformed)
+    });
+    match found {
+        Some(found) => Err(OpenError::Format { path: path.to_owned(), found }),
+        None => head.map_err(|source| refused(path, source)),
     }
-    let head = Reader(&value(META_HEAD)?).position().map_err(|e| store(malformed(e)))?;
-    Ok(Some(head))
 }
 
 /// Writes the first state of a new log.

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use super::{
     Action, Committed, Compaction, FleetRow, Freeze, Released, Sampled, View, Write, WriteError,
     commit::{self, Context, Outcome},
+    corrupt::guarded,
     guards::Guards,
     pins::Pins,
     recent::Recent,
@@ -223,7 +224,7 @@ impl Sequencer {
     /// it has kept is known only after a restart.
     pub(super) fn run(mut self, jobs: &Jobs) {
         let mut taken = Taken::default();
-        if let Err(error) = self.work(jobs, &mut taken) {
+        if let Err(error) = guarded(|| self.work(jobs, &mut taken)) {
             // Said before `taken` goes, so that the callers in it learn the reason.
             self.told.failed.send_replace(Some(error.to_string()));
         }

@@ -14,6 +14,8 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableT
 
 use super::{
     Freeze,
+    chain::Chain,
+    corrupt::{corrupt, guarded},
     schema::{
         AUDIT, AuditEntry, FLEET, FleetRow, GENERATIONS, IDS, LOG, LogEntry, META, META_FLOOR,
         META_HEAD, META_OCTETS, META_RELEASE, RECORDS, Reader, ZONES,
@@ -43,18 +45,29 @@ impl<E: Into<redb::Error>> From<E> for ReadError {
 }
 
 /// What is durable at one position. Hold it for moments only: pages that it sees are not reused.
+///
+/// Each read is guarded: what is found corrupt is an error, never an answer (invariant 17).
 pub struct View {
     pub(super) transaction: ReadTransaction,
 }
 
 /// A stored value that is not of this version's form.
 pub(super) fn malformed(_: key::MalformedRecord) -> redb::Error {
-    redb::Error::Corrupted("a value has not the form that this version writes".to_owned())
+    corrupt("a value has not the form that this version writes")
+}
+
+/// A zone's row: its key and its value name the same zone, or one of them is not what was written.
+pub(super) fn zone_row(key: &[u8], value: &[u8]) -> Result<(Name, ZoneStates), redb::Error> {
+    let (origin, states) = key::read_zone(value).map_err(malformed)?;
+    if key::zone_key(&origin) != key {
+        return Err(corrupt(format!("the row of the zone {origin} stands at another zone's key")));
+    }
+    Ok((origin, states))
 }
 
 impl View {
     pub(super) fn new(database: &Arc<Database>) -> Result<Self, redb::Error> {
-        Ok(Self { transaction: database.begin_read()? })
+        guarded(|| Ok(Self { transaction: database.begin_read()? }))
     }
 
     /// The position that the view shows.
@@ -62,6 +75,10 @@ impl View {
     /// # Errors
     /// If the store cannot be read.
     pub fn position(&self) -> Result<Position, redb::Error> {
+        guarded(|| self.head())
+    }
+
+    fn head(&self) -> Result<Position, redb::Error> {
         let meta = self.transaction.open_table(META)?;
         let head = meta.get(META_HEAD)?;
         let head = head.ok_or_else(|| malformed(key::MalformedRecord))?;
@@ -101,11 +118,14 @@ impl View {
     /// # Errors
     /// If the store cannot be read.
     pub fn zone_states(&self, origin: &Name) -> Result<ZoneStates, redb::Error> {
-        let zones = self.transaction.open_table(ZONES)?;
-        let Some(value) = zones.get(key::zone_key(origin).as_slice())? else {
-            return Ok(ZoneStates::default());
-        };
-        key::read_zone(value.value()).map(|(_, states)| states).map_err(malformed)
+        guarded(|| {
+            let zones = self.transaction.open_table(ZONES)?;
+            let key = key::zone_key(origin);
+            let Some(value) = zones.get(key.as_slice())? else {
+                return Ok(ZoneStates::default());
+            };
+            zone_row(&key, value.value()).map(|(_, states)| states)
+        })
     }
 
     /// A zone, if it is there.
@@ -125,19 +145,21 @@ impl View {
         after: Option<&Name>,
         limit: usize,
     ) -> Result<Vec<(Name, ZoneState)>, redb::Error> {
-        let zones = self.transaction.open_table(ZONES)?;
-        // One octet more than a zone's key is the least key above it.
-        let from = after.map_or_else(Vec::new, |zone| [&*key::zone_key(zone), &[0]].concat());
-        let mut found = Vec::new();
-        for row in zones.range(from.as_slice()..)? {
-            let (_, value) = row?;
-            let (origin, states) = key::read_zone(value.value()).map_err(malformed)?;
-            found.extend(states.visible.map(|state| (origin, state)));
-            if found.len() >= limit {
-                break;
+        guarded(|| {
+            let zones = self.transaction.open_table(ZONES)?;
+            // One octet more than a zone's key is the least key above it.
+            let from = after.map_or_else(Vec::new, |zone| [&*key::zone_key(zone), &[0]].concat());
+            let mut found = Vec::new();
+            for row in zones.range(from.as_slice()..)? {
+                let (key, value) = row?;
+                let (origin, states) = zone_row(key.value(), value.value())?;
+                found.extend(states.visible.map(|state| (origin, state)));
+                if found.len() >= limit {
+                    break;
+                }
             }
-        }
-        Ok(found)
+            Ok(found)
+        })
     }
 
     /// All zones after one, hidden generations as well, in canonical order, at most `limit`.
@@ -190,13 +212,16 @@ impl View {
     /// # Errors
     /// If the store cannot be read.
     pub fn hidden_generations(&self) -> Result<Vec<(Name, Generation)>, redb::Error> {
-        let zones = self.transaction.open_table(ZONES)?;
-        let mut found = Vec::new();
-        for row in zones.iter()? {
-            let (origin, states) = key::read_zone(row?.1.value()).map_err(malformed)?;
-            found.extend(states.hidden.map(|hidden| (origin, hidden.generation)));
-        }
-        Ok(found)
+        guarded(|| {
+            let zones = self.transaction.open_table(ZONES)?;
+            let mut found = Vec::new();
+            for row in zones.iter()? {
+                let (key, value) = row?;
+                let (origin, states) = zone_row(key.value(), value.value())?;
+                found.extend(states.hidden.map(|hidden| (origin, hidden.generation)));
+            }
+            Ok(found)
+        })
     }
 
     /// The records of a generation after a key, in the order of keys, at most `limit`, with the
@@ -240,17 +265,20 @@ impl View {
         prefix: &[u8],
         limit: usize,
     ) -> Result<(Vec<Record>, Option<Vec<u8>>), redb::Error> {
-        let table = self.transaction.open_table(RECORDS)?;
-        let (mut records, mut last) = (Vec::new(), None);
-        for row in table.range(from..)? {
-            let (key, value) = row?;
-            if records.len() >= limit || !key.value().starts_with(prefix) {
-                break;
+        guarded(|| {
+            let table = self.transaction.open_table(RECORDS)?;
+            let (mut records, mut last) = (Vec::new(), None);
+            for row in table.range(from..)? {
+                let (key, value) = row?;
+                if records.len() >= limit || !key.value().starts_with(prefix) {
+                    break;
+                }
+                records
+                    .push(key::read_record(origin, key.value(), value.value()).map_err(malformed)?);
+                last = Some(key);
             }
-            records.push(key::read_record(origin, key.value(), value.value()).map_err(malformed)?);
-            last = Some(key);
-        }
-        Ok((records, last.map(|key| key.value().to_vec())))
+            Ok((records, last.map(|key| key.value().to_vec())))
+        })
     }
 
     /// A record by its id, with the origin of its zone; none if it is gone, or never was.
@@ -258,44 +286,69 @@ impl View {
     /// # Errors
     /// If the store cannot be read.
     pub fn record(&self, id: RecordId) -> Result<Option<(Name, Record)>, redb::Error> {
-        let ids = self.transaction.open_table(IDS)?;
-        let Some(stem) = ids.get(id.0)? else { return Ok(None) };
-        let key = [stem.value(), &id.0.to_be_bytes()].concat();
-        let generation = Reader(&key).number().map_err(malformed)?;
-        let generations = self.transaction.open_table(GENERATIONS)?;
-        let Some(origin) = generations.get(generation)? else { return Ok(None) };
-        let origin = Name::from_wire(bytes::Bytes::copy_from_slice(origin.value()))
-            .map_err(|_| malformed(key::MalformedRecord))?;
-        let visible = self.zone(&origin)?.is_some_and(|zone| zone.generation.0 == generation);
-        let records = self.transaction.open_table(RECORDS)?;
-        let Some(value) = records.get(key.as_slice())?.filter(|_| visible) else {
-            return Ok(None);
-        };
-        let record = key::read_record(&origin, &key, value.value()).map_err(malformed)?;
-        Ok(Some((origin, record)))
+        guarded(|| {
+            let ids = self.transaction.open_table(IDS)?;
+            let Some(stem) = ids.get(id.0)? else { return Ok(None) };
+            let key = [stem.value(), &id.0.to_be_bytes()].concat();
+            let generation = Reader(&key).number().map_err(malformed)?;
+            let generations = self.transaction.open_table(GENERATIONS)?;
+            let Some(origin) = generations.get(generation)? else { return Ok(None) };
+            let origin = Name::from_wire(bytes::Bytes::copy_from_slice(origin.value()))
+                .map_err(|_| malformed(key::MalformedRecord))?;
+            let visible = self.zone(&origin)?.is_some_and(|zone| zone.generation.0 == generation);
+            let records = self.transaction.open_table(RECORDS)?;
+            let Some(value) = records.get(key.as_slice())?.filter(|_| visible) else {
+                return Ok(None);
+            };
+            let record = key::read_record(&origin, &key, value.value()).map_err(malformed)?;
+            Ok(Some((origin, record)))
+        })
     }
 
-    /// The change sets after an offset, up to so many octets but at least one.
+    /// The change sets after an offset, up to so many octets but at least one, each proved to be
+    /// what was committed there.
     ///
     /// # Errors
-    /// If the store cannot be read, or what follows the offset was compacted away.
+    /// If the store cannot be read, what follows the offset was compacted away, or a change set is not
+    /// the one that the history hash was made of; the error names its offsets.
     pub fn entries(&self, after: Offset, octets: usize) -> Result<Vec<LogEntry>, ReadError> {
-        let floor = self.floor()?.offset;
-        if after < floor {
-            return Err(ReadError::Compacted { after, floor });
+        let floor = self.floor()?;
+        if after < floor.offset {
+            return Err(ReadError::Compacted { after, floor: floor.offset });
         }
-        let table = self.transaction.open_table(LOG)?;
-        let (mut entries, mut left) = (Vec::new(), octets);
-        for row in table.range(after.next().0..)? {
-            let (last, value) = row?;
-            let entry = LogEntry::read(last.value(), value.value()).map_err(malformed)?;
-            if left == 0 {
-                break;
+        self.proved_entries(floor, after, octets).map_err(ReadError::Store)
+    }
+
+    fn proved_entries(
+        &self,
+        floor: Position,
+        after: Offset,
+        octets: usize,
+    ) -> Result<Vec<LogEntry>, redb::Error> {
+        guarded(|| {
+            let table = self.transaction.open_table(LOG)?;
+            let mut chain = Chain::begin(&table, floor, after)?;
+            let (mut entries, mut left) = (Vec::new(), octets);
+            for row in table.range(after.next().0..)? {
+                if left == 0 && !entries.is_empty() {
+                    return Ok(entries);
+                }
+                let (last, value) = row?;
+                let entry = LogEntry::read(last.value(), value.value()).map_err(malformed)?;
+                chain.follow(&entry)?;
+                left = left.saturating_sub(entry.body.len());
+                entries.push(entry);
             }
-            left = left.saturating_sub(entry.body.len());
-            entries.push(entry);
-        }
-        Ok(entries)
+            chain.end(self.head()?).map(|()| entries)
+        })
+    }
+
+    /// Checks that the log begins at its floor and ends at its head.
+    pub(super) fn check_ends(&self) -> Result<(), redb::Error> {
+        let floor = self.floor()?;
+        self.proved_entries(floor, floor.offset, 1)?;
+        let last = self.before_last(1)?;
+        self.proved_entries(floor, last, usize::MAX).map(|_| ())
     }
 
     /// The offset before the last `count` change sets.
@@ -303,9 +356,12 @@ impl View {
     /// # Errors
     /// If the store cannot be read.
     pub fn before_last(&self, count: usize) -> Result<Offset, redb::Error> {
-        let table = self.transaction.open_table(LOG)?;
-        let start = table.range::<u64>(..)?.rev().nth(count).transpose()?;
-        Ok(start.map_or(self.floor()?.offset, |(last, _)| Offset(last.value())))
+        let floor = self.floor()?.offset;
+        guarded(|| {
+            let table = self.transaction.open_table(LOG)?;
+            let start = table.range::<u64>(..)?.rev().nth(count).transpose()?;
+            Ok(start.map_or(floor, |(last, _)| Offset(last.value())))
+        })
     }
 
     /// Who made the change set that ends at an offset.
@@ -313,24 +369,26 @@ impl View {
     /// # Errors
     /// If the store cannot be read.
     pub fn audit(&self, last: Offset) -> Result<Option<AuditEntry>, redb::Error> {
-        let table = self.transaction.open_table(AUDIT)?;
-        let value = table.get(last.0)?;
-        value.map(|value| AuditEntry::read(value.value()).map_err(malformed)).transpose()
+        guarded(|| {
+            let table = self.transaction.open_table(AUDIT)?;
+            let value = table.get(last.0)?;
+            value.map(|value| AuditEntry::read(value.value()).map_err(malformed)).transpose()
+        })
     }
 
-    /// The history hash at the end of the change set that ends at an offset, if one does.
+    /// The history hash at the end of the change set that ends at an offset, if one does; proved
+    /// by that set, since a wrong answer would make an edge throw its records away (invariant 12).
     ///
     /// # Errors
-    /// If the store cannot be read.
+    /// If the store cannot be read, or the set is not the one that the hash was made of.
     pub fn hash_at(&self, offset: Offset) -> Result<Option<HistoryHash>, redb::Error> {
         let floor = self.floor()?;
         if offset <= floor.offset {
-            return Ok((offset == floor.offset).then_some(floor.hash));
+            return Ok(Some(floor.hash).filter(|_| offset == floor.offset));
         }
-        let table = self.transaction.open_table(LOG)?;
-        let value = table.get(offset.0)?;
-        let entry = value.map(|value| LogEntry::read(offset.0, value.value())).transpose();
-        Ok(entry.map_err(malformed)?.map(|entry| entry.hash))
+        let entries = self.proved_entries(floor, offset.before(), 1)?;
+        let ends_here = entries.into_iter().next().filter(|entry| entry.last == offset);
+        Ok(ends_here.map(|entry| entry.hash))
     }
 
     /// The edges that are kept.
@@ -338,11 +396,13 @@ impl View {
     /// # Errors
     /// If the store cannot be read.
     pub fn fleet(&self) -> Result<Vec<FleetRow>, redb::Error> {
-        let table = self.transaction.open_table(FLEET)?;
-        let rows = table.iter()?.map(|row| {
-            let (edge, value) = row?;
-            FleetRow::read(edge.value(), value.value()).map_err(malformed)
-        });
-        rows.collect()
+        guarded(|| {
+            let table = self.transaction.open_table(FLEET)?;
+            let rows = table.iter()?.map(|row| {
+                let (edge, value) = row?;
+                FleetRow::read(edge.value(), value.value()).map_err(malformed)
+            });
+            rows.collect()
+        })
     }
 }

@@ -180,6 +180,7 @@ impl ControlPlane {
             self;
         let (drain, draining) = watch::channel(false);
         tasks.spawn(tell_status(log.clone(), fleet.clone(), draining.clone()));
+        tasks.spawn(log.clone().keep_scrubbing());
         tasks.spawn({
             let fleet = fleet.clone();
             async move { fleet.keep().await }

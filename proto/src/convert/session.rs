@@ -325,7 +325,8 @@ mod tests {
     fn a_welcome_has_heartbeats_within_bounds_and_says_one_line() {
         let welcome = |heartbeat| {
             to_edge(Response::Welcome(v1::Welcome {
-                start: v1::SessionStart::Rebuild.into(),
+                start: v1::SessionStart::Snapshot.into(),
+                diverged: true,
                 head: Some(Position::genesis(LogId([1; 16])).into()),
                 heartbeat,
                 protocol: 1,
@@ -335,7 +336,7 @@ mod tests {
         // Three times this is more than a Duration holds.
         assert_eq!(welcome(ENDLESS), Err(ConvertError::Range("heartbeat")));
         assert_eq!(welcome(None), Err(ConvertError::Range("heartbeat")));
-        let Ok(ToEdge::Welcome(Welcome { start: Start::Rebuild { reason }, .. })) =
+        let Ok(ToEdge::Welcome(Welcome { start: Start::Snapshot { reason, .. }, .. })) =
             welcome(to_duration(HEARTBEAT_MAX))
         else {
             panic!("it is a Welcome");

@@ -108,7 +108,7 @@ pub fn log() -> Vec<ChangeSet> {
     let mut sets = Vec::new();
     for (generation, changes) in steps {
         let (zone, generation) = (zone.clone(), Generation(generation));
-        let set = ChangeSet { zone, generation, first, changes };
+        let set = ChangeSet { zone, generation, first, changes, override_guard: false };
         first = set.last().next();
         sets.push(set);
     }

@@ -15,6 +15,7 @@ mod model;
 pub mod mutation;
 mod name;
 mod record;
+mod snapshot;
 mod store;
 mod units;
 mod zone_file;
@@ -42,8 +43,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "key", run: key::run, seeds: key::seeds },
     Target { name: "name", run: name::run, seeds: name::seeds },
     Target { name: "record", run: record::run, seeds: record::seeds },
-    // SNAPSHOT CHUNKS GO HERE, when their decoder is there: octets -> chunk -> octets, a wrong
-    // checksum or count is an error, and a chunk never makes more records than its octets can hold.
+    Target { name: "snapshot", run: snapshot::run, seeds: snapshot::seeds },
     Target { name: "store", run: store::run, seeds: store::seeds },
     Target { name: "units", run: units::run, seeds: units::seeds },
     Target { name: "zone_file", run: zone_file::run, seeds: zone_file::seeds },

@@ -106,7 +106,8 @@ fn apply_next(store: &mut Store, durable: Option<Position>) -> Result<Position, 
     let before = durable.unwrap_or(Position::genesis(LogId([7; 16])));
     let first = before.offset.next();
     let (zone, generation) = (free_zone(store), Generation(first.0));
-    let set = ChangeSet { zone, generation, first, changes: vec![Change::ZoneCreate] };
+    let (changes, override_guard) = (vec![Change::ZoneCreate], false);
+    let set = ChangeSet { zone, generation, first, changes, override_guard };
     let next = before.after(first, b"");
     store.apply(set, next)?;
     store.sync()?;

@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use edgesync_core::{
+    digest::Digest,
     edge_id::EdgeId,
     limits::{HEARTBEAT_MAX, RETRY_AFTER_MAX},
     name::Name,
     position::{HistoryHash, LogId, Offset, Position},
+    sample::{Sample, Sweep, ZoneDigest},
     session::{
-        Ack, CommittedSet, Filter, GoodbyeReason, Hello, InstanceId, SetPart, Start, ToControl,
-        ToEdge, Welcome,
+        Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, InstanceId, SetPart, Start,
+        ToControl, ToEdge, Welcome,
     },
+    snapshot::{Chunk, Manifest, Scope, SnapshotId, Staged},
 };
 use edgesync_proto::v1::{self, SyncRequest, SyncResponse, sync_response::Message as Response};
 use prost::Message;
@@ -104,7 +107,7 @@ fn to_edge(octets: &[u8]) -> Option<ToEdge> {
                 }
                 ToEdge::Welcome(Welcome { heartbeat, start, .. }) => {
                     assert!(!heartbeat.is_zero() && *heartbeat <= HEARTBEAT_MAX);
-                    if let Start::Rebuild { reason } = start {
+                    if let Start::Snapshot { reason, .. } = start {
                         assert_plain(reason);
                     }
                 }
@@ -131,9 +134,9 @@ fn to_control(octets: &[u8]) -> Option<ToControl> {
         Ok(message) => {
             assert_eq!(through_wire_to_control(message.clone()), message);
             match &message {
-                ToControl::Nack { reason, .. } => assert_plain(reason),
+                ToControl::Nack(halt) => assert_plain(&halt.reason),
                 ToControl::Hello(hello) => assert_plain(&hello.version),
-                ToControl::Ack(_) => {}
+                ToControl::Ack(_) | ToControl::SnapshotAck(_) | ToControl::Repair { .. } => {}
             }
             Some(message)
         }
@@ -176,14 +179,35 @@ fn samples_to_edge() -> Vec<ToEdge> {
         welcome(Start::Resume),
         ToEdge::Frame(vec![SetPart { set, size: 4, from: 0 }]),
         ToEdge::Frame(vec![SetPart { set: part, size: 4, from: 0 }]),
-        ToEdge::Heartbeat { prev: Offset(2), progress: last, head: last.offset },
-        welcome(Start::Rebuild { reason: "another log".to_owned() }),
+        ToEdge::Heartbeat { prev: Offset(2), progress: last, head: last.offset, sample: None },
+        ToEdge::Heartbeat { prev: Offset(2), progress: after, head: last.offset, sample: sample() },
+        welcome(Start::Snapshot { reason: "another log".to_owned(), diverged: true }),
+        ToEdge::SnapshotBegin { manifest: manifest(after), next: 0 },
+        ToEdge::SnapshotChunk(chunk(0)),
+        ToEdge::SnapshotChunk(chunk(1)),
         ToEdge::Goodbye {
             reason: GoodbyeReason::Fenced,
             retry_after: Duration::from_millis(1_500),
             message: "bye".to_owned(),
         },
     ]
+}
+
+fn sample() -> Option<Sample> {
+    let gone = ZoneDigest { origin: Name::root(), content: None };
+    let there = ZoneDigest { content: Some((3, Digest::empty())), ..gone.clone() };
+    let sweep = Sweep { after: Some(Name::root()), zones: vec![there], to_end: true };
+    Some(Sample { changed: vec![gone], sweep })
+}
+
+const fn manifest(position: Position) -> Manifest {
+    let (id, scope) = (SnapshotId([3; 16]), Scope::Store);
+    Manifest { id, position, scope, zones: 1, records: 2, octets: 3, chunks: 2 }
+}
+
+fn chunk(index: u32) -> Chunk {
+    let body = Bytes::from_static(b"rows");
+    Chunk { snapshot: SnapshotId([3; 16]), index, hash: [0; 32], body }
 }
 
 /// What no control plane of ours says: times without an end, text with commands for a terminal, and
@@ -195,7 +219,8 @@ fn hostile_to_edge() -> Vec<SyncResponse> {
     let welcome = |heartbeat, start: v1::SessionStart| {
         let (start, reason) = (start.into(), reason.clone());
         let head: Option<v1::Position> = Clone::clone(&head);
-        Response::Welcome(v1::Welcome { start, head, heartbeat, protocol: 1, reason })
+        let (protocol, diverged) = (1, true);
+        Response::Welcome(v1::Welcome { start, head, heartbeat, protocol, reason, diverged })
     };
     let second = Some(prost_types::Duration { seconds: 1, nanos: 0 });
     let set = |prev, first| v1::CommittedSet {
@@ -210,7 +235,7 @@ fn hostile_to_edge() -> Vec<SyncResponse> {
     let last = |prev, first| Response::Frame(v1::Frame { sets: vec![set(prev, first)] });
     let goodbye = v1::Goodbye { reason: 1, retry_after: endless, message: reason.clone() };
     let messages = [
-        welcome(second, v1::SessionStart::Rebuild),
+        welcome(second, v1::SessionStart::Snapshot),
         last(0, 1),
         last(0, 0),
         Response::Goodbye(goodbye),
@@ -227,7 +252,9 @@ fn samples_to_control() -> Vec<ToControl> {
             instance: InstanceId([1; 16]),
             boot_epoch: 1,
             position,
+            stored_filter: Filter::All.hash(),
             filter,
+            staged: Some(Staged { id: SnapshotId([3; 16]), next: 1 }),
             protocol: 1,
             version: "1.2.3".to_owned(),
             window: 65_536,
@@ -238,7 +265,14 @@ fn samples_to_control() -> Vec<ToControl> {
         hello(None, Filter::All),
         hello(Some(position), Filter::Zones(zones)),
         ToControl::Ack(Ack { first: Offset(1), last: Offset(2), apply: Duration::from_micros(7) }),
-        ToControl::Nack { first: Offset(1), last: Offset(2), reason: "no".to_owned() },
+        ToControl::Nack(Halt {
+            first: Offset(1),
+            last: Offset(2),
+            held: true,
+            reason: "no".to_owned(),
+        }),
+        ToControl::SnapshotAck(Staged { id: SnapshotId([3; 16]), next: 2 }),
+        ToControl::Repair { zone: Name::root() },
     ]
 }
 

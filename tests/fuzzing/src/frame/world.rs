@@ -12,9 +12,11 @@ use edgesync_core::{
     name::Name,
     position::{HistoryHash, LogId, Offset, Position},
     session::{
-        CommittedSet, Filter, Hello, InstanceId, PROTOCOL, Receiver, ReceiverInput, ReceiverOutput,
-        Sender, SenderConfig, SenderInput, SenderOutput, SetPart, ToControl, ToEdge,
+        CommittedSet, Filter, Halt, Hello, InstanceId, PROTOCOL, Receiver, ReceiverInput,
+        ReceiverOutput, Sender, SenderConfig, SenderInput, SenderOutput, SetPart, ToControl,
+        ToEdge,
     },
+    snapshot::{Chunk, Manifest, SnapshotId, Staged},
 };
 
 use super::{assert_plain, through_wire_to_control, through_wire_to_edge};
@@ -40,9 +42,12 @@ struct Store {
     /// The last offset that the receiver was told to be durable.
     told: Offset,
     halted: bool,
+    staging: Option<(Manifest, u32)>,
 }
 
 pub struct World {
+    /// The snapshot whose chunks are handed out.
+    staging: Option<Manifest>,
     now: Instant,
     sets: Vec<CommittedSet>,
     head: Position,
@@ -67,12 +72,15 @@ impl World {
             instance: InstanceId([1; 16]),
             boot_epoch: 1,
             position: None,
+            stored_filter: filter.hash(),
             filter,
+            staged: None,
             protocol: PROTOCOL,
             version: "test".to_owned(),
             window: 1_024,
         };
         Self {
+            staging: None,
             now: Instant::now(),
             sets: Vec::new(),
             head: Position::genesis(LOG),
@@ -153,7 +161,7 @@ impl World {
                     session.window = asked.min(WINDOW_OCTETS_MAX) as usize;
                 }
                 let ours = self.hash_at(hello.position.map_or(Offset::ZERO, |p| p.offset));
-                SenderInput::Hello { ours, hello, head: self.head }
+                SenderInput::Hello { ours, hello, floor: Offset::ZERO, head: self.head }
             }
             other => SenderInput::Message(other),
         };
@@ -187,9 +195,26 @@ impl World {
         for _ in 0..count {
             let Some(work) = self.store.waiting.pop_front() else { break };
             let position = match work {
-                ReceiverOutput::Rebuild { .. } => {
-                    self.store.halted = false;
-                    self.tell(ReceiverInput::Rebuilt, 0);
+                ReceiverOutput::Restart => continue,
+                ReceiverOutput::Stage { manifest, next } => {
+                    self.store.staging = Some((manifest, next));
+                    continue;
+                }
+                ReceiverOutput::StageChunk(_) => {
+                    if let Some((manifest, next)) = &mut self.store.staging {
+                        *next = next.saturating_add(1);
+                        let staged = Staged { id: manifest.id, next: *next };
+                        self.tell(ReceiverInput::Staged(staged), 1);
+                    }
+                    continue;
+                }
+                ReceiverOutput::Install(id) => {
+                    self.install(id);
+                    continue;
+                }
+                ReceiverOutput::Compare { sample, .. } => {
+                    let zone = sample.changed.into_iter().next().map(|zone| zone.origin);
+                    zone.into_iter().for_each(|zone| self.tell(ReceiverInput::Drifted { zone }, 1));
                     continue;
                 }
                 _ if self.store.halted => continue,
@@ -199,13 +224,22 @@ impl World {
                 ReceiverOutput::Progress(position) => position,
                 _ => continue,
             };
-            let old =
-                self.store.waiting.iter().any(|w| matches!(w, ReceiverOutput::Rebuild { .. }));
-            if !old {
-                self.store.told = position.offset;
-            }
+            self.store.told = position.offset;
             self.tell(ReceiverInput::Durable { position, apply: Duration::from_millis(1) }, 1);
         }
+    }
+
+    /// Puts a snapshot in place: what is durable is it, whatever was before.
+    fn install(&mut self, id: SnapshotId) {
+        let Some((manifest, next)) = self.store.staging.take_if(|(m, _)| m.id == id) else {
+            return;
+        };
+        assert!(next >= manifest.chunks, "invariant 11: whole, or not at all");
+        self.store.halted = false;
+        self.store.told = manifest.position.offset;
+        let (position, scope) = (manifest.position, manifest.scope);
+        self.edge_log = position.log;
+        self.tell(ReceiverInput::Installed { position, scope }, 4);
     }
 
     /// The store refuses what is next.
@@ -216,7 +250,8 @@ impl World {
             let (first, last) = (set.first, set.last);
             self.store.waiting.pop_front();
             self.store.halted = true;
-            self.tell(ReceiverInput::Poison { first, last, reason: "poison".to_owned() }, 1);
+            let reason = "poison".to_owned();
+            self.tell(ReceiverInput::Halted(Halt { first, last, held: false, reason }), 1);
         }
     }
 
@@ -252,10 +287,12 @@ impl World {
                     assert_plain(&reason);
                     self.given_up = true;
                 }
-                ReceiverOutput::Rebuild { reason } => {
-                    assert_plain(&reason);
-                    (self.store.handed, self.store.told) = (Offset::ZERO, Offset::ZERO);
-                    self.store.waiting.push_back(ReceiverOutput::Rebuild { reason });
+                ReceiverOutput::Replacing { reason, .. } => assert_plain(&reason),
+                ReceiverOutput::Restart => {
+                    // What waits is void, but for what a snapshot needs.
+                    self.store.waiting.clear();
+                    self.store.staging = None;
+                    self.store.handed = self.store.told;
                 }
                 work => self.hand_over(work),
             }
@@ -273,12 +310,29 @@ impl World {
                 let durable = hello.position.map_or(Offset::ZERO, |position| position.offset);
                 assert!(durable <= self.store.told, "invariant 6: Hello has {durable}");
             }
-            ToControl::Nack { reason, .. } => assert_plain(reason),
+            ToControl::Nack(halt) => assert_plain(&halt.reason),
+            ToControl::SnapshotAck(_) | ToControl::Repair { .. } => {}
         }
         self.to_control.push_back(message);
     }
 
     fn hand_over(&mut self, work: ReceiverOutput) {
+        let snapshot = matches!(
+            work,
+            ReceiverOutput::Stage { .. }
+                | ReceiverOutput::StageChunk(_)
+                | ReceiverOutput::Install(_)
+                | ReceiverOutput::Compare { .. }
+        );
+        if snapshot {
+            if let ReceiverOutput::Stage { manifest, .. } = &work {
+                self.staging = Some(manifest.clone());
+            }
+            if let (ReceiverOutput::Install(_), Some(manifest)) = (&work, &self.staging) {
+                self.store.handed = manifest.position.offset;
+            }
+            return self.store.waiting.push_back(work);
+        }
         assert!(self.receiver.halted().is_none(), "a halted edge applies nothing (rule 23)");
         let handed = self.store.handed;
         match &work {
@@ -320,7 +374,20 @@ impl World {
                     }
                     self.to_edge.push_back(message);
                 }
-                SenderOutput::Fetch { after, octets } => {
+                SenderOutput::Snapshot { scope, .. } => {
+                    let (id, position) = (SnapshotId([3; 16]), self.head);
+                    let (zones, records, octets, chunks) = (1, 1, 1, 2);
+                    let manifest = Manifest { id, position, scope, zones, records, octets, chunks };
+                    let input = SenderInput::Snapshot { manifest, next: 0 };
+                    session.sender.handle(input, self.now);
+                }
+                SenderOutput::FetchChunk { id, index } => {
+                    let body = Bytes::from_static(b"rows");
+                    let chunk = Chunk { snapshot: id, index, hash: [0; 32], body };
+                    session.sender.handle(SenderInput::Chunk(chunk), self.now);
+                }
+                SenderOutput::Staged(_) => {}
+                SenderOutput::Fetch { after, octets, .. } => {
                     let (sets, read_to) =
                         fetch(&self.sets, self.head, self.filtered, after, octets);
                     session.sender.handle(SenderInput::Fetched { sets, read_to }, self.now);
@@ -331,7 +398,7 @@ impl World {
                     session.acked = durable.offset;
                     session.unacked.retain(|(last, _)| *last > durable.offset);
                 }
-                SenderOutput::Nacked { reason, .. } => assert_plain(&reason),
+                SenderOutput::Nacked(halt) => assert_plain(&halt.reason),
                 SenderOutput::Close => {
                     session.closed = true;
                     assert_eq!(session.sender.poll_timeout(), None, "it is over");
