@@ -16,7 +16,7 @@ import grpc
 from grpc_tools import protoc
 
 PROTO_DIR, TARGET = sys.argv[1:3]
-FILES = ["position", "change_set", "record", "zone", "fleet", "sync"]
+FILES = ["position", "change_set", "record", "zone", "fleet", "snapshot", "sync"]
 
 
 def generate():
