@@ -7,5 +7,7 @@ mod kill_edge;
 mod load;
 mod oracle;
 mod plan;
+mod syscalls;
+mod trace;
 mod watch;
 mod world;

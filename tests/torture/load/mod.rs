@@ -2,6 +2,7 @@
 //! found out by reading, and then by the same idempotency key: both have to say the same.
 
 mod caller;
+mod script;
 mod writer;
 
 use std::{
@@ -13,8 +14,8 @@ use std::{
     time::Duration,
 };
 
-pub use self::caller::Caller;
 use self::writer::Writer;
+pub use self::{caller::Caller, script::Script};
 use crate::oracle::{Change, History, Line, Set};
 
 /// Origin of the zone that all writers share.

@@ -214,7 +214,8 @@ mod tests {
             2
         });
         assert_eq!(good, Ok(3));
-        let bad: [(&str, &dyn Fn(&History) -> u64); 6] = [
+        type Case<'a> = (&'a str, &'a dyn Fn(&History) -> u64);
+        let bad: [Case<'_>; 6] = [
             ("nobody got OK", &|history| {
                 begin(history);
                 history.answered("four", answered(4, 4, set(Change::ZoneDelete)));
