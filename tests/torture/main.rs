@@ -2,11 +2,13 @@
 //! and answered. Bounded by default; longer by environment variables (see docs/reliability.md), and
 //! each run prints the seed that repeats its schedule.
 
+mod disk;
 mod kill_control;
 mod kill_edge;
 mod load;
 mod oracle;
 mod plan;
+mod power;
 mod syscalls;
 mod trace;
 mod watch;

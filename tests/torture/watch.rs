@@ -64,6 +64,16 @@ pub async fn export(edge: &mut Edge, zone: &str) -> Result<(u64, Option<String>)
     Ok((offset, Some(text)))
 }
 
+/// The origins of an edge's zones.
+pub async fn zones(edge: &mut Edge) -> Result<Vec<String>, Status> {
+    let mut pages = edge.list_edge_zones(v1::ListEdgeZonesRequest {}).await?.into_inner();
+    let mut origins = Vec::new();
+    while let Some(page) = pages.message().await? {
+        origins.extend(page.zones.into_iter().map(|zone| zone.origin));
+    }
+    Ok(origins)
+}
+
 /// What a watcher has seen.
 #[derive(Debug, Default, Clone)]
 pub struct Seen {

