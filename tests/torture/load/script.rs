@@ -48,13 +48,18 @@ fn slot(owners: u32, number: u32) -> Set {
 impl Script {
     /// The script.
     pub fn new() -> Self {
+        Self::of(LARGE)
+    }
+
+    /// The script with so many records in what is large.
+    pub fn of(large: u32) -> Self {
         let gone = || Set { zone: "large.example.".to_owned(), changes: vec![Change::ZoneDelete] };
-        let mut sets = vec![zone(ZONE, 0), slot(4, 0), slot(LARGE, 0), slot(4, 1)];
-        sets.push(zone("large.example.", LARGE));
+        let mut sets = vec![zone(ZONE, 0), slot(4, 0), slot(large, 0), slot(4, 1)];
+        sets.push(zone("large.example.", large));
         sets.extend((2..6).map(|number| slot(4, number)));
-        sets.extend([slot(LARGE, 1), gone(), zone("small.example.", 10)]);
+        sets.extend([slot(large, 1), gone(), zone("small.example.", 10)]);
         sets.extend((6..10).map(|number| slot(4, number)));
-        sets.extend([slot(LARGE, 2), zone("large.example.", LARGE), slot(4, 10), gone()]);
+        sets.extend([slot(large, 2), zone("large.example.", large), slot(4, 10), gone()]);
         Self { sets }
     }
 }
