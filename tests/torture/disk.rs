@@ -4,6 +4,7 @@
 
 use std::{
     fs::File,
+    io::Read,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -134,9 +135,20 @@ impl SmallDisk {
         self.dir.path()
     }
 
-    /// Gives it another size.
-    pub fn resize(&self, mebibytes: u64) {
-        let how = format!("remount,size={mebibytes}m");
-        assert!(run("mount", &["-o", &how, path(self.dir.path())]));
+    /// Fills it but for so many octets; [`SmallDisk::free`] takes that back.
+    pub fn fill(&self, leave: u64) {
+        let about = rustix::fs::statvfs(self.dir.path()).expect("a file system");
+        let fill = (about.f_bavail * about.f_bsize).saturating_sub(leave);
+        let mut file = File::create(self.filler()).expect("a file");
+        std::io::copy(&mut std::io::repeat(1).take(fill), &mut file).expect("there is room");
+    }
+
+    /// Removes what filled it.
+    pub fn free(&self) {
+        std::fs::remove_file(self.filler()).expect("it was filled");
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.dir.path().join("filler")
     }
 }

@@ -3,6 +3,7 @@
 //! each run prints the seed that repeats its schedule.
 
 mod disk;
+mod faults;
 mod flips;
 mod kill_control;
 mod kill_edge;

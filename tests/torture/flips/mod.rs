@@ -149,12 +149,10 @@ fn a_daemon_with_a_flipped_bit_serves_what_is_right_or_says_what_is_wrong() {
 fn try_daemon(stack: &mut Stack, model: &Model) -> String {
     stack.begin_edge(0, &[]);
     let socket = stack.socket(0);
-    let ended = |stack: &mut Stack| {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", stack.edge(0).id()));
-        stat.is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
-    };
-    eventually("the daemon answers or ends", || watch::status(&socket).is_some() || ended(stack));
-    if ended(stack) {
+    eventually("the daemon answers or ends", || {
+        watch::status(&socket).is_some() || stack.edge(0).has_ended()
+    });
+    if stack.edge(0).has_ended() {
         let status = stack.edge(0).wait();
         let text = stack.edge(0).log_text();
         let last = text.lines().last().unwrap_or_default().to_owned();

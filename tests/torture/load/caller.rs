@@ -206,6 +206,9 @@ impl Caller {
 
 /// True if a call may have had its effect although it failed, or may be tried again.
 fn is_unknown(status: &Status) -> bool {
-    use Code::{Cancelled, DeadlineExceeded, Internal, Unavailable, Unknown};
-    matches!(status.code(), Cancelled | DeadlineExceeded | Internal | Unavailable | Unknown)
+    use Code::{Cancelled, DeadlineExceeded, Internal, ResourceExhausted, Unavailable, Unknown};
+    matches!(
+        status.code(),
+        Cancelled | DeadlineExceeded | Internal | ResourceExhausted | Unavailable | Unknown
+    )
 }
