@@ -75,6 +75,14 @@ impl Process {
         assert!(sent.expect("kill runs").success(), "SIG{name} can be sent");
     }
 
+    /// True if it has ended.
+    ///
+    /// # Panics
+    /// If that cannot be known.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it can be waited for").is_some()
+    }
+
     /// Waits for its end.
     ///
     /// # Panics

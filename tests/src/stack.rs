@@ -23,6 +23,10 @@ pub struct Stack {
     control_address: SocketAddr,
     control_metrics: SocketAddr,
     edge_metrics: Vec<SocketAddr>,
+    control_dir: PathBuf,
+    edge_dirs: Vec<PathBuf>,
+    /// Environment variables that edges are started with.
+    pub edge_environment: Vec<(&'static str, &'static str)>,
 }
 
 /// What came of a command.
@@ -79,21 +83,57 @@ impl Stack {
     /// If they do not start.
     #[must_use]
     pub fn start(edges: usize) -> Self {
-        let mut stack = Self {
-            control: None,
-            edges: Vec::new(),
-            dir: tempfile::tempdir().expect("a directory"),
-            control_address: free_address(),
-            control_metrics: free_address(),
-            edge_metrics: (0..edges).map(|_| free_address()).collect(),
-        };
+        let mut stack = Self::prepare(edges);
         stack.start_control();
         for number in 0..edges {
-            stack.edges.push(None);
             stack.start_edge(number);
         }
         eventually("the edges register", || stack.fleet().len() >= edges);
         stack
+    }
+
+    /// A place for a control plane and so many edges, of which none runs yet.
+    ///
+    /// # Panics
+    /// If there is no place for a directory.
+    #[must_use]
+    pub fn prepare(edges: usize) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        Self {
+            control: None,
+            edges: (0..edges).map(|_| None).collect(),
+            control_address: free_address(),
+            control_metrics: free_address(),
+            edge_metrics: (0..edges).map(|_| free_address()).collect(),
+            control_dir: dir.path().join("control"),
+            edge_dirs: (0..edges).map(|n| dir.path().join(format!("edge-{n}"))).collect(),
+            edge_environment: Vec::new(),
+            dir,
+        }
+    }
+
+    /// Has the control plane keep its log elsewhere, such as on a disk that will fail.
+    pub fn place_control(&mut self, dir: &Path) {
+        dir.clone_into(&mut self.control_dir);
+    }
+
+    /// Has an edge keep its store elsewhere.
+    pub fn place_edge(&mut self, number: usize, dir: &Path) {
+        // The disks of tests are small.
+        self.edge_environment.push(("EDGESYNC_EDGE_STORE__MIN_FREE", "1MiB"));
+        dir.clone_into(&mut self.edge_dirs[number]);
+    }
+
+    /// Directory of the log.
+    #[must_use]
+    pub fn control_dir(&self) -> &Path {
+        &self.control_dir
+    }
+
+    /// Directory of an edge's store.
+    #[must_use]
+    pub fn edge_dir(&self, number: usize) -> &Path {
+        &self.edge_dirs[number]
     }
 
     /// The directory of everything.
@@ -113,12 +153,18 @@ impl Stack {
     /// # Panics
     /// If it does not become so.
     pub fn start_control(&mut self) {
-        let mut command = Command::new(program("edgesync-control"));
-        command.arg("--data-dir").arg(self.dir().join("control"));
+        self.begin_control(&[]);
+        eventually("the control plane is ready", || self.control_page("/readyz").is_some());
+    }
+
+    /// Starts the control plane by way of another command, such as `strace -D …`, whose process
+    /// becomes the control plane; does not wait for it.
+    pub fn begin_control(&mut self, by: &[&str]) {
+        let mut command = by_way_of(by, "edgesync-control");
+        command.arg("--data-dir").arg(&self.control_dir);
         command.args(["--listen", &self.control_address.to_string()]);
         command.args(["--metrics-listen", &self.control_metrics.to_string()]);
         self.control = Some(Process::start(&mut command, &self.dir().join("control.log")));
-        eventually("the control plane is ready", || self.control_page("/readyz").is_some());
     }
 
     /// The control plane's process.
@@ -135,14 +181,21 @@ impl Stack {
     /// # Panics
     /// If it does not become so.
     pub fn start_edge(&mut self, number: usize) {
-        let mut command = Command::new(program("edgesyncd"));
+        self.begin_edge(number, &[]);
+        eventually("the edge is ready", || self.edge_page(number, "/readyz").is_some());
+    }
+
+    /// Starts an edge by way of another command, such as `strace -D …`, whose process becomes the
+    /// edge; does not wait for it.
+    pub fn begin_edge(&mut self, number: usize, by: &[&str]) {
+        let mut command = by_way_of(by, "edgesyncd");
         command.args(["--edge-id", &format!("edge-{number}"), "--control", &self.url()]);
-        command.arg("--data-dir").arg(self.dir().join(format!("edge-{number}")));
+        command.arg("--data-dir").arg(&self.edge_dirs[number]);
         command.arg("--socket").arg(self.socket(number));
         command.args(["--metrics-listen", &self.edge_metrics[number].to_string()]);
+        command.envs(self.edge_environment.iter().copied());
         let log = self.dir().join(format!("edge-{number}.log"));
         self.edges[number] = Some(Process::start(&mut command, &log));
-        eventually("the edge is ready", || self.edge_page(number, "/readyz").is_some());
     }
 
     /// An edge's process.
@@ -242,6 +295,14 @@ impl Stack {
         let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
         line.parse().ok()
     }
+}
+
+/// The command that starts a program, itself or by way of another.
+fn by_way_of(by: &[&str], name: &str) -> Command {
+    let Some((first, rest)) = by.split_first() else { return Command::new(program(name)) };
+    let mut command = Command::new(first);
+    command.args(rest).arg(program(name));
+    command
 }
 
 /// Fetches a page as a program without an HTTP library would.

@@ -1,0 +1,154 @@
+//! A small disk of its own: ext4 on a loop file, which can be cut from power, filled, and made
+//! read-only. What is mounted is unmounted with its handle, after a failed assertion as well: a
+//! handle has to be declared before what runs on it.
+
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use edgesync_tests::have;
+use tempfile::TempDir;
+
+/// Size of a disk.
+const OCTETS: u64 = 32 * 1024 * 1024;
+
+/// A mounted disk.
+pub struct Disk {
+    mount: PathBuf,
+    image: PathBuf,
+    _dir: TempDir,
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // A daemon that was just killed may hold it for a moment.
+        for _ in 0..50 {
+            if run("umount", &[path(&self.mount)]) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(40));
+        }
+        run("umount", &["-l", path(&self.mount)]);
+        eprintln!("{} could only be unmounted lazily", self.mount.display());
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+fn run(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// True if disks can be made here; says so if not.
+pub fn can_mount() -> bool {
+    if !rustix::process::geteuid().is_root() {
+        println!("NOT CHECKED: mounting needs root");
+        return false;
+    }
+    if !(have("mkfs.ext4") && have("mount") && have("umount")) {
+        return false;
+    }
+    let may = Path::new("/dev/loop-control").exists() && Disk::try_make().is_some();
+    if !may {
+        println!("NOT CHECKED: loop devices cannot be mounted here");
+    }
+    may
+}
+
+impl Disk {
+    /// An empty disk.
+    pub fn make() -> Self {
+        Self::try_make().expect("a disk can be made")
+    }
+
+    fn try_make() -> Option<Self> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let image = dir.path().join("image");
+        File::create(&image).and_then(|file| file.set_len(OCTETS)).expect("an image");
+        run("mkfs.ext4", &["-q", "-F", path(&image)]).then_some(())?;
+        Self::mount(dir, image)
+    }
+
+    fn mount(dir: TempDir, image: PathBuf) -> Option<Self> {
+        let mount = dir.path().join("mount");
+        std::fs::create_dir(&mount).expect("a directory");
+        // Nothing is written because time has passed, only because somebody has synced.
+        let mounted = run("mount", &["-o", "loop,commit=60", path(&image), path(&mount)]);
+        mounted.then_some(Self { mount, image, _dir: dir })
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        &self.mount
+    }
+
+    /// A disk as this one would be found if the power went now: what has reached the device.
+    pub fn cut(&self) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let image = dir.path().join("image");
+        assert!(run("cp", &["--sparse=always", path(&self.image), path(&image)]));
+        Self::mount(dir, image).expect("what a power cut leaves can be mounted")
+    }
+
+    /// Makes it read-only, as a kernel does after an error.
+    pub fn remount(&self, how: &str) -> bool {
+        run("mount", &["-o", &format!("remount,{how}"), path(&self.mount)])
+    }
+}
+
+/// A file system in memory that is soon full.
+pub struct SmallDisk {
+    dir: TempDir,
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        if !run("umount", &[path(self.dir.path())]) {
+            run("umount", &["-l", path(self.dir.path())]);
+        }
+    }
+}
+
+impl SmallDisk {
+    /// An empty one of so many MiB; says so if that is not possible.
+    pub fn make(mebibytes: u64) -> Option<Self> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let size = format!("size={mebibytes}m");
+        let mounted = rustix::process::geteuid().is_root()
+            && run("mount", &["-t", "tmpfs", "-o", &size, "tmpfs", path(dir.path())]);
+        if !mounted {
+            println!("NOT CHECKED: tmpfs cannot be mounted here");
+        }
+        mounted.then_some(Self { dir })
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Fills it but for so many octets; [`SmallDisk::free`] takes that back.
+    pub fn fill(&self, leave: u64) {
+        let about = rustix::fs::statvfs(self.dir.path()).expect("a file system");
+        let fill = (about.f_bavail * about.f_bsize).saturating_sub(leave);
+        let mut file = File::create(self.filler()).expect("a file");
+        std::io::copy(&mut std::io::repeat(1).take(fill), &mut file).expect("there is room");
+    }
+
+    /// Removes what filled it.
+    pub fn free(&self) {
+        std::fs::remove_file(self.filler()).expect("it was filled");
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.dir.path().join("filler")
+    }
+}

@@ -1,0 +1,52 @@
+//! F-01, F-08: an edge is killed with SIGKILL at random times under load, and again while it starts.
+
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+
+use crate::{plan, world::World};
+
+/// Cycles in one place, before all begins anew.
+const ROUND: u64 = 500;
+
+#[test]
+fn a_killed_edge_has_all_that_it_acknowledged_and_shows_whole_change_sets_only() {
+    let cycles = plan::number("EDGESYNC_TORTURE_CYCLES", 100);
+    let mut random = plan::random("kill_edge");
+    let begin = Instant::now();
+    let (mut done, mut double, mut slowest) = (0, 0, Duration::ZERO);
+    while done < cycles {
+        let mut world = World::start(1);
+        world.storm(random.random(), Duration::from_millis(8));
+        let mut floor = 0;
+        let round = ROUND.min(cycles - done);
+        for _ in 0..round {
+            std::thread::sleep(Duration::from_millis(random.random_range(10..300)));
+            world.assert_nothing_put_aside(0);
+            world.stack.edge(0).kill();
+            // Acks on the way are read by the control plane: this is what it has seen.
+            let acked = world.acked(0);
+            if random.random_ratio(1, 3) {
+                double += 1;
+                world.stack.begin_edge(0, &[]);
+                std::thread::sleep(Duration::from_micros(random.random_range(0..50_000)));
+                world.stack.edge(0).kill();
+            }
+            let started = Instant::now();
+            let status = world.restart_edge(0);
+            slowest = slowest.max(started.elapsed());
+            let found = status.resumed_from;
+            assert!(found >= acked, "invariant 6: {acked} was acknowledged, {found} is there");
+            assert!(found >= floor, "invariant 8: the edge had {floor}, and has {found}");
+            floor = found;
+        }
+        done += round;
+        let (_, verdict) = world.judge();
+        let seconds = begin.elapsed().as_secs();
+        println!(
+            "kill_edge: {done} cycles, {double} double, slowest restart {slowest:?}, {seconds} s; \
+             {verdict:?}"
+        );
+        assert!(verdict.writes > round && verdict.exports > 0, "there was no load");
+    }
+}

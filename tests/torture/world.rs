@@ -1,0 +1,202 @@
+//! A control plane, edges, load, readers and the oracle, and the moment when all of them have to
+//! agree.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use edgesync_tests::{Stack, eventually};
+use serde_json::Value;
+
+use crate::{
+    load::Load,
+    oracle::{History, Model, Resolved},
+    watch::{self, Watcher},
+};
+
+/// Writers of a load.
+const WRITERS: u64 = 4;
+/// A restarted daemon answers within this.
+pub const RESTART: Duration = Duration::from_secs(2);
+
+/// Everything that one run of torture has.
+pub struct World {
+    /// The processes.
+    pub stack: Stack,
+    /// What was answered and seen.
+    pub history: Arc<History>,
+    /// The test has made stores that are put aside.
+    pub stores_put_aside: bool,
+    load: Option<Load>,
+    watchers: Vec<Watcher>,
+}
+
+/// What a run has shown when it was judged.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Verdict {
+    /// Writes that got OK.
+    pub writes: u64,
+    /// Writes whose answer did not come.
+    pub resolved: Resolved,
+    /// Offset of the head.
+    pub head: u64,
+    /// Exports of edges compared with the model at their offset.
+    pub exports: usize,
+    /// Lookups.
+    pub lookups: u64,
+    /// Restarts after which an edge showed a lower offset than before.
+    pub stepped_back: u64,
+}
+
+impl World {
+    /// Starts everything but the load.
+    pub fn start(edges: usize) -> Self {
+        let mut stack = Stack::prepare(edges);
+        stack.edge_environment.push(("EDGESYNC_EDGE_RECONNECT__MAX", "300ms"));
+        Self::start_on(stack)
+    }
+
+    /// Starts everything but the load, in places that were chosen before.
+    pub fn start_on(mut stack: Stack) -> Self {
+        let history = Arc::new(History::begin(&stack.dir().join("answers")));
+        stack.start_control();
+        Load::make_zone(&stack.url(), &history);
+        for edge in 0..stack.edges.len() {
+            stack.start_edge(edge);
+        }
+        eventually("the edges register", || stack.fleet().len() >= stack.edges.len());
+        Self { stack, history, stores_put_aside: false, load: None, watchers: Vec::new() }
+    }
+
+    /// Begins to write, and to read all edges.
+    pub fn storm(&mut self, seed: u64, pace: Duration) {
+        let load = Load::start(&self.stack.url(), &self.history, WRITERS, seed, pace);
+        self.load = Some(load);
+        for edge in 0..self.stack.edges.len() {
+            let socket = self.stack.socket(edge);
+            self.watchers.push(Watcher::start(edge, socket, &self.history, seed ^ 77));
+        }
+    }
+
+    /// Stops writing and reading, waits until the head is everywhere, and compares everything with
+    /// the model: invariants 1, 2, 4, 5, 7, 8.
+    pub fn judge(&mut self) -> (Model, Verdict) {
+        self.load.take().into_iter().for_each(Load::stop);
+        self.stack.settle();
+        let mut verdict = Verdict::default();
+        for seen in self.watchers.drain(..).map(Watcher::stop) {
+            verdict.lookups += seen.lookups;
+            verdict.stepped_back += seen.stepped_back;
+        }
+        let head = self.head();
+        let judged = self.history.judge(head);
+        let (model, exports) = judged.unwrap_or_else(|wrong| {
+            panic!(
+                "{} violations, the first ones: {:#?}",
+                wrong.len(),
+                &wrong[..wrong.len().min(5)]
+            )
+        });
+        (verdict.head, verdict.exports) = (head, exports);
+        (verdict.writes, verdict.resolved) = (self.history.count(), self.history.all_resolved());
+        self.compare(&model);
+        (model, verdict)
+    }
+
+    /// Compares the control plane and all edges with a model.
+    pub fn compare(&self, model: &Model) {
+        assert_eq!(zones(&self.stack), model.origins(), "zones of the control plane");
+        for zone in model.origins() {
+            let text = self.stack.run(&["zone", "export", &zone]).good();
+            assert_eq!(model.difference(&zone, &text), None, "control plane");
+            for edge in 0..self.stack.edges.len() {
+                let text = self.stack.run_edge(edge, &["export", &zone]).good();
+                assert_eq!(model.difference(&zone, &text), None, "edge {edge}");
+            }
+        }
+        for edge in 0..self.stack.edges.len() {
+            let _ = self.stack.run_edge(edge, &["verify"]).good();
+            let status = watch::status(&self.stack.socket(edge)).expect("status");
+            assert_eq!(status.records, model.records(), "edge {edge} has more than its zones");
+            assert_eq!(status.durable.unwrap_or_default().offset, model.offset, "edge {edge}");
+            if !self.stores_put_aside {
+                self.assert_nothing_put_aside(edge);
+            }
+        }
+    }
+
+    /// Offset of the control plane's head.
+    pub fn head(&self) -> u64 {
+        let fleet = self.stack.run(&["fleet", "--output", "json"]).json();
+        fleet["head"].as_u64().expect("a head")
+    }
+
+    /// The offset that an edge has acknowledged, as the control plane says.
+    pub fn acked(&self, edge: usize) -> u64 {
+        self.acked_or_none(edge).expect("the control plane answers")
+    }
+
+    /// The same; none if the control plane does not answer.
+    pub fn acked_or_none(&self, edge: usize) -> Option<u64> {
+        let ran = self.stack.run(&["fleet", "--output", "json"]);
+        let fleet: Value = serde_json::from_str(&ran.stdout).ok()?;
+        let name = format!("edge-{edge}");
+        let mut rows = fleet["edges"].as_array()?.iter();
+        let row = rows.find(|row| row["id"] == name.as_str());
+        row.map_or(Some(0), |row| row["durable_offset"].as_u64())
+    }
+
+    /// No store of an edge was put aside.
+    pub fn assert_nothing_put_aside(&self, edge: usize) {
+        assert_nothing_put_aside(&self.stack, edge);
+    }
+
+    /// Starts an edge again, and waits until it answers, which may not take long. Its status then.
+    pub fn restart_edge(&mut self, edge: usize) -> edgesync_proto::v1::EdgeStatus {
+        let begin = Instant::now();
+        self.stack.begin_edge(edge, &[]);
+        let socket = self.stack.socket(edge);
+        let mut answer = None;
+        eventually("the edge answers", || {
+            answer = watch::status(&socket);
+            answer.is_some()
+        });
+        let took = begin.elapsed();
+        assert!(took < RESTART, "edge {edge} answered after {took:?}");
+        answer.expect("an answer")
+    }
+
+    /// Starts the control plane again, and waits until it is ready, which may not take long.
+    pub fn restart_control(&mut self) -> Duration {
+        let begin = Instant::now();
+        self.stack.start_control();
+        let took = begin.elapsed();
+        assert!(took < RESTART, "the control plane was ready after {took:?}");
+        took
+    }
+}
+
+/// The zones of the control plane, in order.
+pub fn zones(stack: &Stack) -> Vec<String> {
+    let zones = stack.run(&["zone", "list", "--output", "json"]).good();
+    let zones = zones.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let mut origins: Vec<_> =
+        zones.map(|zone| zone["origin"].as_str().expect("an origin").to_owned()).collect();
+    origins.sort_unstable();
+    origins
+}
+
+/// No store of an edge was put aside, neither as damaged nor as of another history.
+pub fn assert_nothing_put_aside(stack: &Stack, edge: usize) {
+    let page = stack.edge_page(edge, "/metrics").expect("metrics");
+    for name in [
+        "edgesync_edge_quarantines_total",
+        "edgesync_edge_snapshots_total",
+        "edgesync_edge_repairs_total",
+    ] {
+        let values: Vec<_> = page.lines().filter(|line| line.starts_with(name)).collect();
+        assert!(!values.is_empty(), "{name} is not there");
+        assert!(values.iter().all(|line| line.ends_with(" 0")), "edge {edge}: {values:?}");
+    }
+}
