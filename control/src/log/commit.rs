@@ -18,13 +18,13 @@ use edgesync_proto::convert::encode_set;
 use redb::{Database, ReadableTable, Table, WriteTransaction};
 
 use super::{
-    Committed, FleetRow, Write, WriteError, idempotency,
+    Committed, FleetRow, Write, WriteError, corrupt, idempotency,
     prepare::{self, Prepared},
     schema::{
-        AUDIT, AuditEntry, FLEET, GARBAGE, GENERATIONS, IDS, KEYS, KEYS_BY_TIME, LOG, LogEntry,
-        META, META_HEAD, RECORDS, ZONES, push_position,
+        self, AUDIT, AuditEntry, FLEET, GARBAGE, GENERATIONS, IDS, KEYS, KEYS_BY_TIME, LOG,
+        LogEntry, META, META_HEAD, RECORDS, ZONES,
     },
-    view::malformed,
+    seal::{seal, unseal},
 };
 
 /// Records of generations that nobody reads, removed in one go.
@@ -82,9 +82,10 @@ impl<'t> Tables<'t> {
 
     /// What is said of a zone.
     fn zone(&self, origin: &Name) -> Result<ZoneStates, redb::Error> {
-        let value = self.zones.get(key::zone_key(origin).as_slice())?;
+        let key = key::zone_key(origin);
+        let value = self.zones.get(key.as_slice())?;
         let Some(value) = value else { return Ok(ZoneStates::default()) };
-        key::read_zone(value.value()).map(|(_, states)| states).map_err(malformed)
+        schema::read_zone(&key, value.value()).map(|(_, states)| states)
     }
 }
 
@@ -107,13 +108,13 @@ pub(super) fn group(
         idempotency::expire(&mut tables, now)?;
         for row in fleet {
             match &row.durable {
-                Some(position) => tables.fleet.insert(&*row.edge, &*FleetRow::value(position))?,
+                Some(position) => {
+                    tables.fleet.insert(&*row.edge, &*FleetRow::value(&row.edge, position))?
+                }
                 None => tables.fleet.remove(&*row.edge)?,
             };
         }
-        let mut value = Vec::new();
-        push_position(&mut value, &done.head);
-        tables.meta.insert(META_HEAD, value.as_slice())?;
+        tables.meta.insert(META_HEAD, schema::head_value(&done.head).as_slice())?;
     }
     transaction.commit()?;
     Ok(done)
@@ -163,6 +164,17 @@ impl From<redb::StorageError> for Interrupted {
     }
 }
 
+/// What was found damaged before anything was written concerns this write alone.
+fn damaged(error: impl Into<Interrupted>) -> Interrupted {
+    match error.into() {
+        Interrupted::Store(redb::Error::Corrupted(what)) => {
+            corrupt::count();
+            Interrupted::Write(WriteError::Damaged(what))
+        }
+        other => other,
+    }
+}
+
 type Taken = (Committed, Vec<(Name, CommittedSet)>);
 
 fn take(
@@ -171,14 +183,15 @@ fn take(
     now: SystemTime,
     done: &mut Done,
 ) -> Result<Taken, Interrupted> {
-    let remembered = idempotency::find(tables, &write)?;
+    let remembered = idempotency::find(tables, &write).map_err(damaged)?;
     if let Some(answer) = remembered {
         return answer.map(|committed| (committed, Vec::new())).map_err(Interrupted::Write);
     }
-    let mut states = tables.zone(&write.zone)?;
+    let mut states = tables.zone(&write.zone).map_err(damaged)?;
     let first = done.head.offset.next();
     let view = GenerationView { records: &tables.records, origin: &write.zone };
-    let Prepared { sets, generation } = prepare::prepare(&view, &write, &states, first)?;
+    let prepared = prepare::prepare(&view, &write, &states, first).map_err(damaged)?;
+    let Prepared { sets, generation } = prepared;
     let mut committed = Vec::with_capacity(sets.len());
     for set in sets {
         committed.push(append(tables, &set, &write, &mut states, now, done)?);
@@ -187,7 +200,7 @@ fn take(
     if states.is_empty() {
         tables.zones.remove(zone_key.as_slice())?;
     } else {
-        tables.zones.insert(&*zone_key, &*key::zone_value(&write.zone, &states))?;
+        tables.zones.insert(&*zone_key, &*schema::zone_value(&zone_key, &write.zone, &states))?;
     }
     let position = done.head;
     let answer = Committed { first, position, generation, replayed: false };
@@ -216,14 +229,16 @@ fn append(
         done.garbage = true;
     }
     if matches!(set.changes.first(), Some(Change::ZoneCreate | Change::GenerationOpen)) {
-        tables.generations.insert(set.generation.0, set.zone.wire().as_ref())?;
+        let generation = set.generation.0;
+        let origin = schema::origin_value(generation, &set.zone);
+        tables.generations.insert(generation, origin.as_slice())?;
     }
     let body = encode_set(set);
     done.head = done.head.after(last, &body);
     let hash = done.head.hash;
     let entry = LogEntry { first, last, hash, committed: now, body: body.clone() };
     tables.log.insert(last.0, entry.value().as_slice())?;
-    tables.audit.insert(last.0, AuditEntry::value(&write.caller).as_slice())?;
+    tables.audit.insert(last.0, AuditEntry::value(last, &write.caller).as_slice())?;
     Ok(CommittedSet { prev, first, last, hash, body })
 }
 
@@ -247,8 +262,7 @@ impl GenerationView<'_, '_> {
             if !key.value().starts_with(&prefix) {
                 break;
             }
-            let record = key::read_record(self.origin, key.value(), value.value());
-            found.push(record.map_err(malformed)?);
+            found.push(schema::read_record(self.origin, key.value(), value.value())?);
         }
         Ok(found)
     }
@@ -285,13 +299,17 @@ impl Records for IndexedRecords<'_, '_> {
     type Value = Bytes;
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, redb::Error> {
-        Ok(self.records.get(key)?.map(|value| Bytes::copy_from_slice(value.value())))
+        let Some(stored) = self.records.get(key)? else { return Ok(None) };
+        let value = unseal(&RECORDS, key, stored.value())?;
+        Ok(Some(Bytes::copy_from_slice(value)))
     }
 
     fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), redb::Error> {
+        let value = seal(&RECORDS, &key, value);
         let is_new = self.records.insert(key.as_slice(), value.as_slice())?.is_none();
         if is_new && let Some((stem, id)) = key.split_last_chunk::<8>() {
-            self.ids.insert(u64::from_be_bytes(*id), stem)?;
+            let stem = seal(&IDS, id, stem.to_vec());
+            self.ids.insert(u64::from_be_bytes(*id), stem.as_slice())?;
         }
         Ok(())
     }

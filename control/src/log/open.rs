@@ -15,11 +15,11 @@ use super::{
     corrupt::guarded,
     recent::Recent,
     schema::{
-        AUDIT, FLEET, FORMAT, GARBAGE, GENERATIONS, IDS, KEYS, KEYS_BY_TIME, LOG, META,
-        META_FORMAT, META_HEAD, RECORDS, Reader, ZONES, push_position,
+        self, AUDIT, FLEET, FORMAT, GARBAGE, GENERATIONS, IDS, KEYS, KEYS_BY_TIME, LOG, META,
+        META_FORMAT, META_HEAD, RECORDS, Reader, ZONES,
     },
     sequencer::{Queue, Sequencer},
-    view::{View, malformed},
+    view::View,
 };
 
 /// How a log is opened.
@@ -170,7 +170,7 @@ fn read_head(database: &Database, path: &Path) -> Result<Option<Position>, OpenE
             found = Some(number.map_or_else(|_| "unknown".to_owned(), |n| n.to_string()));
             return Ok(None);
         }
-        Reader(&value(META_HEAD)?).position().map(Some).map_err(malformed)
+        schema::read_head(&value(META_HEAD)?).map(Some)
     });
     match found {
         Some(found) => Err(OpenError::Format { path: path.to_owned(), found }),
@@ -184,9 +184,7 @@ fn create(database: &Database) -> Result<Position, redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut meta = transaction.open_table(META)?;
-        let mut value = Vec::new();
-        push_position(&mut value, &head);
-        meta.insert(META_HEAD, value.as_slice())?;
+        meta.insert(META_HEAD, schema::head_value(&head).as_slice())?;
         meta.insert(META_FORMAT, FORMAT.to_be_bytes().as_slice())?;
         transaction.open_table(LOG)?;
         transaction.open_table(AUDIT)?;

@@ -1,9 +1,10 @@
-//! What stands in the control plane's store, table by table, and the form of each value.
+//! What stands in the control plane's store, table by table, and the form of each value. Each value
+//! is sealed (`seal`), but for the format's version and the log's bodies, which the hash proves.
 //!
 //! | table | key | value |
 //! |---|---|---|
 //! | meta | name | format version; log id; head |
-//! | log | last offset of a change set | first (8), hash (32), time in µs (8), encoded change set |
+//! | log | last offset of a change set | first (8), hash (32), time in µs (8), check of these (8), encoded change set |
 //! | audit | last offset of a change set | principal, peer, method, each length (2) and text |
 //! | zones | `key::zone_key` | `key::zone_value` |
 //! | generations | generation | origin in wire form |
@@ -18,15 +19,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use edgesync_core::{
-    key::MalformedRecord,
+    fold::ZoneStates,
+    key::{self, MalformedRecord},
+    name::Name,
     position::{HistoryHash, LogId, Offset, Position},
+    record::Record,
 };
 use redb::TableDefinition;
 
-use super::Caller;
+use super::{Caller, corrupt::malformed, seal};
 
 /// Version of this schema; a store of another version is not opened.
-pub(super) const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = 2;
 
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub(super) const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
@@ -85,11 +89,53 @@ pub(super) fn push_position(value: &mut Vec<u8>, position: &Position) {
     value.extend_from_slice(&position.hash.0);
 }
 
+/// The head as META has it.
+pub(super) fn head_value(head: &Position) -> Vec<u8> {
+    let mut value = Vec::new();
+    push_position(&mut value, head);
+    seal::seal(&META, META_HEAD.as_bytes(), value)
+}
+
+/// The head of what META has.
+pub(super) fn read_head(value: &[u8]) -> Result<Position, redb::Error> {
+    let value = seal::unseal(&META, META_HEAD.as_bytes(), value)?;
+    Reader(value).position().map_err(malformed)
+}
+
+/// What ZONES has of a zone.
+pub(super) fn zone_value(key: &[u8], origin: &Name, states: &ZoneStates) -> Vec<u8> {
+    seal::seal(&ZONES, key, key::zone_value(origin, states))
+}
+
+/// The zone of a row of ZONES.
+pub(super) fn read_zone(key: &[u8], value: &[u8]) -> Result<(Name, ZoneStates), redb::Error> {
+    key::read_zone(seal::unseal(&ZONES, key, value)?).map_err(malformed)
+}
+
+/// What GENERATIONS has of a generation.
+pub(super) fn origin_value(generation: u64, origin: &Name) -> Vec<u8> {
+    seal::seal(&GENERATIONS, &generation.to_be_bytes(), origin.wire().to_vec())
+}
+
+/// The origin of a row of GENERATIONS.
+pub(super) fn read_origin(generation: u64, value: &[u8]) -> Result<Name, redb::Error> {
+    let value = seal::unseal(&GENERATIONS, &generation.to_be_bytes(), value)?;
+    Name::from_wire(Bytes::copy_from_slice(value)).map_err(|_| malformed(MalformedRecord))
+}
+
+/// The record of a row of RECORDS, of a zone.
+pub(super) fn read_record(origin: &Name, key: &[u8], value: &[u8]) -> Result<Record, redb::Error> {
+    key::read_record(origin, key, seal::unseal(&RECORDS, key, value)?).map_err(malformed)
+}
+
 fn push_text(value: &mut Vec<u8>, text: &str) {
     let text = text.as_bytes().get(..text.len().min(1_000)).unwrap_or_default();
     value.extend_from_slice(&u16::try_from(text.len()).unwrap_or(0).to_be_bytes());
     value.extend_from_slice(text);
 }
+
+/// Octets of a log entry before their check and the body.
+const LOG_HEAD: usize = 48;
 
 /// A committed change set, as the log has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,23 +154,35 @@ pub struct LogEntry {
 
 impl LogEntry {
     pub(super) fn value(&self) -> Vec<u8> {
-        let mut value = Vec::with_capacity(48 + self.body.len());
-        value.extend_from_slice(&self.first.0.to_be_bytes());
-        value.extend_from_slice(&self.hash.0);
-        value.extend_from_slice(&micros(self.committed).to_be_bytes());
+        let mut head = Vec::with_capacity(LOG_HEAD + seal::OCTETS + self.body.len());
+        head.extend_from_slice(&self.first.0.to_be_bytes());
+        head.extend_from_slice(&self.hash.0);
+        head.extend_from_slice(&micros(self.committed).to_be_bytes());
+        let mut value = seal::seal(&LOG, &self.last.0.to_be_bytes(), head);
         value.extend_from_slice(&self.body);
         value
     }
 
-    pub(super) fn read(last: u64, value: &[u8]) -> Result<Self, MalformedRecord> {
-        let mut reader = Reader(value);
-        Ok(Self {
-            first: Offset(reader.number()?),
-            last: Offset(last),
-            hash: HistoryHash(reader.take()?),
-            committed: UNIX_EPOCH + Duration::from_micros(reader.number()?),
-            body: Bytes::copy_from_slice(reader.0),
-        })
+    /// Reads what stands before the body; leaves the body empty.
+    pub(super) fn read_head(last: u64, value: &[u8]) -> Result<Self, redb::Error> {
+        let head = value.get(..LOG_HEAD + seal::OCTETS).unwrap_or_default();
+        let mut reader = Reader(seal::unseal(&LOG, &last.to_be_bytes(), head)?);
+        let mut read = || {
+            Ok(Self {
+                first: Offset(reader.number()?),
+                last: Offset(last),
+                hash: HistoryHash(reader.take()?),
+                committed: UNIX_EPOCH + Duration::from_micros(reader.number()?),
+                body: Bytes::new(),
+            })
+        };
+        read().map_err(malformed)
+    }
+
+    pub(super) fn read(last: u64, value: &[u8]) -> Result<Self, redb::Error> {
+        let head = Self::read_head(last, value)?;
+        let body = value.get(LOG_HEAD + seal::OCTETS..).unwrap_or_default();
+        Ok(Self { body: Bytes::copy_from_slice(body), ..head })
     }
 }
 
@@ -140,17 +198,19 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
-    pub(super) fn value(caller: &Caller) -> Vec<u8> {
+    pub(super) fn value(last: Offset, caller: &Caller) -> Vec<u8> {
         let mut value = Vec::new();
         for text in [&caller.principal, &caller.peer, caller.method] {
             push_text(&mut value, text);
         }
-        value
+        seal::seal(&AUDIT, &last.0.to_be_bytes(), value)
     }
 
-    pub(super) fn read(value: &[u8]) -> Result<Self, MalformedRecord> {
-        let mut reader = Reader(value);
-        Ok(Self { principal: reader.text()?, peer: reader.text()?, method: reader.text()? })
+    pub(super) fn read(last: Offset, value: &[u8]) -> Result<Self, redb::Error> {
+        let mut reader = Reader(seal::unseal(&AUDIT, &last.0.to_be_bytes(), value)?);
+        let mut read =
+            || Ok(Self { principal: reader.text()?, peer: reader.text()?, method: reader.text()? });
+        read().map_err(malformed)
     }
 }
 
@@ -164,13 +224,15 @@ pub struct FleetRow {
 }
 
 impl FleetRow {
-    pub(super) fn value(position: &Position) -> Vec<u8> {
-        let mut value = Vec::with_capacity(56);
+    pub(super) fn value(edge: &str, position: &Position) -> Vec<u8> {
+        let mut value = Vec::with_capacity(56 + seal::OCTETS);
         push_position(&mut value, position);
-        value
+        seal::seal(&FLEET, edge.as_bytes(), value)
     }
 
-    pub(super) fn read(edge: &str, value: &[u8]) -> Result<Self, MalformedRecord> {
-        Ok(Self { edge: edge.to_owned(), durable: Some(Reader(value).position()?) })
+    pub(super) fn read(edge: &str, value: &[u8]) -> Result<Self, redb::Error> {
+        let value = seal::unseal(&FLEET, edge.as_bytes(), value)?;
+        let durable = Reader(value).position().map_err(malformed)?;
+        Ok(Self { edge: edge.to_owned(), durable: Some(durable) })
     }
 }

@@ -14,11 +14,12 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 
 use super::{
     chain::Chain,
-    corrupt::{corrupt, guarded},
+    corrupt::{guarded, in_order, malformed},
     schema::{
-        AUDIT, AuditEntry, FLEET, FleetRow, GENERATIONS, IDS, LOG, LogEntry, META, META_HEAD,
+        self, AUDIT, AuditEntry, FLEET, FleetRow, GENERATIONS, IDS, LOG, LogEntry, META, META_HEAD,
         RECORDS, Reader, ZONES,
     },
+    seal::unseal,
 };
 
 /// What is durable at one position. Hold it for moments only: pages that it sees are not reused.
@@ -26,20 +27,6 @@ use super::{
 /// Each read is guarded: what is found corrupt is an error, never an answer (invariant 17).
 pub struct View {
     pub(super) transaction: ReadTransaction,
-}
-
-/// A stored value that is not of this version's form.
-pub(super) fn malformed(_: key::MalformedRecord) -> redb::Error {
-    corrupt("a value has not the form that this version writes")
-}
-
-/// A zone's row: its key and its value name the same zone, or one of them is not what was written.
-pub(super) fn zone_row(key: &[u8], value: &[u8]) -> Result<(Name, ZoneStates), redb::Error> {
-    let (origin, states) = key::read_zone(value).map_err(malformed)?;
-    if key::zone_key(&origin) != key {
-        return Err(corrupt(format!("the row of the zone {origin} stands at another zone's key")));
-    }
-    Ok((origin, states))
 }
 
 impl View {
@@ -59,7 +46,7 @@ impl View {
         let meta = self.transaction.open_table(META)?;
         let head = meta.get(META_HEAD)?;
         let head = head.ok_or_else(|| malformed(key::MalformedRecord))?;
-        Reader(head.value()).position().map_err(malformed)
+        schema::read_head(head.value())
     }
 
     /// What is said of a zone; empty if there is none.
@@ -73,7 +60,7 @@ impl View {
             let Some(value) = zones.get(key.as_slice())? else {
                 return Ok(ZoneStates::default());
             };
-            zone_row(&key, value.value()).map(|(_, states)| states)
+            schema::read_zone(&key, value.value()).map(|(_, states)| states)
         })
     }
 
@@ -101,7 +88,8 @@ impl View {
             let mut found = Vec::new();
             for row in zones.range(from.as_slice()..)? {
                 let (key, value) = row?;
-                let (origin, states) = zone_row(key.value(), value.value())?;
+                in_order(key.value(), &from)?;
+                let (origin, states) = schema::read_zone(key.value(), value.value())?;
                 found.extend(states.visible.map(|state| (origin, state)));
                 if found.len() >= limit {
                     break;
@@ -121,7 +109,7 @@ impl View {
             let mut found = Vec::new();
             for row in zones.iter()? {
                 let (key, value) = row?;
-                let (origin, states) = zone_row(key.value(), value.value())?;
+                let (origin, states) = schema::read_zone(key.value(), value.value())?;
                 found.extend(states.hidden.map(|hidden| (origin, hidden.generation)));
             }
             Ok(found)
@@ -174,11 +162,11 @@ impl View {
             let (mut records, mut last) = (Vec::new(), None);
             for row in table.range(from..)? {
                 let (key, value) = row?;
+                in_order(key.value(), from)?;
                 if records.len() >= limit || !key.value().starts_with(prefix) {
                     break;
                 }
-                records
-                    .push(key::read_record(origin, key.value(), value.value()).map_err(malformed)?);
+                records.push(schema::read_record(origin, key.value(), value.value())?);
                 last = Some(key);
             }
             Ok((records, last.map(|key| key.value().to_vec())))
@@ -193,18 +181,18 @@ impl View {
         guarded(|| {
             let ids = self.transaction.open_table(IDS)?;
             let Some(stem) = ids.get(id.0)? else { return Ok(None) };
-            let key = [stem.value(), &id.0.to_be_bytes()].concat();
+            let octets = id.0.to_be_bytes();
+            let key = [unseal(&IDS, &octets, stem.value())?, &octets].concat();
             let generation = Reader(&key).number().map_err(malformed)?;
             let generations = self.transaction.open_table(GENERATIONS)?;
             let Some(origin) = generations.get(generation)? else { return Ok(None) };
-            let origin = Name::from_wire(bytes::Bytes::copy_from_slice(origin.value()))
-                .map_err(|_| malformed(key::MalformedRecord))?;
+            let origin = schema::read_origin(generation, origin.value())?;
             let visible = self.zone(&origin)?.is_some_and(|zone| zone.generation.0 == generation);
             let records = self.transaction.open_table(RECORDS)?;
             let Some(value) = records.get(key.as_slice())?.filter(|_| visible) else {
                 return Ok(None);
             };
-            let record = key::read_record(&origin, &key, value.value()).map_err(malformed)?;
+            let record = schema::read_record(&origin, &key, value.value())?;
             Ok(Some((origin, record)))
         })
     }
@@ -225,7 +213,7 @@ impl View {
                     return Ok(entries);
                 }
                 let (last, value) = row?;
-                let entry = LogEntry::read(last.value(), value.value()).map_err(malformed)?;
+                let entry = LogEntry::read(last.value(), value.value())?;
                 chain.follow(&entry)?;
                 left = left.saturating_sub(entry.body.len());
                 entries.push(entry);
@@ -268,7 +256,7 @@ impl View {
         guarded(|| {
             let table = self.transaction.open_table(AUDIT)?;
             let value = table.get(last.0)?;
-            value.map(|value| AuditEntry::read(value.value()).map_err(malformed)).transpose()
+            value.map(|value| AuditEntry::read(last, value.value())).transpose()
         })
     }
 
@@ -296,7 +284,7 @@ impl View {
             let table = self.transaction.open_table(FLEET)?;
             let rows = table.iter()?.map(|row| {
                 let (edge, value) = row?;
-                FleetRow::read(edge.value(), value.value()).map_err(malformed)
+                FleetRow::read(edge.value(), value.value())
             });
             rows.collect()
         })
