@@ -4,7 +4,7 @@
 //! it takes to read one zone.
 //!
 //! What proves what: the digest a zone's records, the records the index of ids, the list of
-//! generations the zones, and the history hash the log.
+//! generations the zones, the history hash the log, and the log the audit.
 
 use std::{
     fmt::{self, Display},
@@ -104,6 +104,7 @@ impl Scrub {
             Next::Generations => self.generations(&view).map(|()| Next::Log(Offset::ZERO)),
             Next::Log(after) => {
                 let entries = view.entries(*after, LOG_OCTETS)?;
+                entries.iter().try_for_each(|entry| view.audit(entry.last).map(drop))?;
                 Ok(entries.last().map_or(Next::End, |entry| Next::Log(entry.last)))
             }
             Next::End => Ok(Next::End),

@@ -14,7 +14,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 
 use super::{
     chain::Chain,
-    corrupt::{guarded, in_order, malformed},
+    corrupt::{corrupt, guarded, in_order, malformed},
     schema::{
         self, AUDIT, AuditEntry, FLEET, FleetRow, GENERATIONS, IDS, LOG, LogEntry, META, META_HEAD,
         RECORDS, Reader, ZONES,
@@ -254,9 +254,16 @@ impl View {
     /// If the store cannot be read.
     pub fn audit(&self, last: Offset) -> Result<Option<AuditEntry>, redb::Error> {
         guarded(|| {
-            let table = self.transaction.open_table(AUDIT)?;
-            let value = table.get(last.0)?;
-            value.map(|value| AuditEntry::read(last, value.value())).transpose()
+            let audit = self.transaction.open_table(AUDIT)?;
+            if let Some(value) = audit.get(last.0)? {
+                return AuditEntry::read(last, value.value()).map(Some);
+            }
+            match self.transaction.open_table(LOG)?.get(last.0)? {
+                None => Ok(None),
+                Some(_) => {
+                    Err(corrupt(format!("who made the change set that ends at {last} is lost")))
+                }
+            }
         })
     }
 
