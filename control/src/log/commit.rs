@@ -15,7 +15,7 @@ use edgesync_core::{
     stage,
 };
 use edgesync_proto::convert::encode_set;
-use redb::{Database, ReadableTable, Table, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 
 use super::{
     Committed, FleetRow, Write, WriteError, corrupt, idempotency,
@@ -64,6 +64,25 @@ pub(super) struct Tables<'t> {
 }
 
 impl<'t> Tables<'t> {
+    /// Begins a transaction, once a reader has been through what is said of the tables: where that
+    /// is damaged redb 4.6 panics with a lock held that the tables opened before then want, and so
+    /// ends the process. A reader's panic is only an error (`guarded`).
+    fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
+        let reader = database.begin_read()?;
+        reader.open_table(META)?;
+        reader.open_table(LOG)?;
+        reader.open_table(AUDIT)?;
+        reader.open_table(ZONES)?;
+        reader.open_table(GENERATIONS)?;
+        reader.open_table(RECORDS)?;
+        reader.open_table(IDS)?;
+        reader.open_table(GARBAGE)?;
+        reader.open_table(FLEET)?;
+        reader.open_table(KEYS)?;
+        reader.open_table(KEYS_BY_TIME)?;
+        Ok(database.begin_write()?)
+    }
+
     fn open(transaction: &'t WriteTransaction) -> Result<Self, redb::Error> {
         Ok(Self {
             meta: transaction.open_table(META)?,
@@ -97,7 +116,7 @@ pub(super) fn group(
     fleet: &[FleetRow],
     now: SystemTime,
 ) -> Result<Done, redb::Error> {
-    let transaction = database.begin_write()?;
+    let transaction = Tables::begin(database)?;
     let mut done = Done { outcomes: Vec::with_capacity(writes.len()), head, garbage: false };
     {
         let mut tables = Tables::open(&transaction)?;
@@ -325,7 +344,7 @@ impl Records for IndexedRecords<'_, '_> {
 
 /// Removes some records of a generation that nobody reads. True if there is more to do.
 pub(super) fn purge(database: &Database) -> Result<bool, redb::Error> {
-    let transaction = database.begin_write()?;
+    let transaction = Tables::begin(database)?;
     let more = {
         let mut tables = Tables::open(&transaction)?;
         let Some(generation) = tables.garbage.first()?.map(|(generation, _)| generation.value())
