@@ -39,6 +39,10 @@ fuzz-small:
     for target in $(cargo fuzz list); do RUSTC_BOOTSTRAP=1 cargo fuzz cmin --sanitizer none $target || exit 1; done
     cargo run -p edgesync-fuzzing
 
+# The log under power loss and flipped bits, in its long form
+torture-log IMAGES="100000" FLIPS="20000" SEED="1":
+    EDGESYNC_CRASH_IMAGES={{IMAGES}} EDGESYNC_BIT_FLIPS={{FLIPS}} EDGESYNC_CRASH_SEED={{SEED}} cargo test --release -p edgesync-control --test crash -- --nocapture --test-threads 1
+
 # The real root zone and its 1,684 real versions, if the data is beside the project
 rootzone:
     cargo test --release -p edgesync-tests --test whole rootzone -- --nocapture

@@ -85,6 +85,7 @@ const fn class(error: &WriteError) -> (Code, &'static str) {
         WriteError::StreamRefused => (Code::Aborted, "stream_refused"),
         WriteError::Empty => (Code::InvalidArgument, "empty"),
         WriteError::Stopping => (Code::Unavailable, "stopping"),
+        WriteError::Damaged(_) => (Code::DataLoss, "damaged"),
         WriteError::Store(_) => (Code::Unavailable, "store"),
     }
 }
@@ -152,6 +153,7 @@ mod tests {
             (WriteError::StreamRefused, Code::Aborted),
             (WriteError::Empty, Code::InvalidArgument),
             (WriteError::Stopping, Code::Unavailable),
+            (WriteError::Damaged("a row".to_owned()), Code::DataLoss),
             (WriteError::Store("disk\nfull".to_owned()), Code::Unavailable),
             (rule(Refusal::CnameNotAlone(zone)), Code::FailedPrecondition),
             (rule(Refusal::TtlTooLarge(1 << 31)), Code::InvalidArgument),

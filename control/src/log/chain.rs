@@ -2,14 +2,10 @@
 //! and by history hash, up to the head (rule 12). Nothing that does not is given to anybody
 //! (invariant 17).
 
-use edgesync_core::position::{HistoryHash, Offset, Position};
+use edgesync_core::position::{Offset, Position};
 use redb::ReadableTable;
 
-use super::{
-    corrupt::corrupt,
-    schema::{LogEntry, Reader},
-    view::malformed,
-};
+use super::{corrupt::corrupt, schema::LogEntry};
 
 /// The position that the entries read so far prove.
 pub(super) struct Chain {
@@ -28,8 +24,8 @@ impl Chain {
             return Ok(Self { at: floor });
         };
         let (last, value) = row?;
-        let hash = stored_hash(value.value())?;
-        Ok(Self { at: Position { log: floor.log, offset: Offset(last.value()), hash } })
+        let LogEntry { last, hash, .. } = LogEntry::read_head(last.value(), value.value())?;
+        Ok(Self { at: Position { log: floor.log, offset: last, hash } })
     }
 
     /// Takes the next entry, if it is the one that follows.
@@ -59,11 +55,4 @@ impl Chain {
         }
         Err(corrupt(format!("the log ends at offset {at}, and its head says {}", head.offset)))
     }
-}
-
-/// The history hash of an entry's value, without its body.
-fn stored_hash(value: &[u8]) -> Result<HistoryHash, redb::Error> {
-    let mut reader = Reader(value);
-    let hash = reader.number().and_then(|_first| reader.take());
-    hash.map(HistoryHash).map_err(malformed)
 }

@@ -15,11 +15,11 @@ use edgesync_proto::convert::encode_set;
 use redb::Database;
 
 use super::{
-    Committed, FleetRow, Write, WriteError,
+    Committed, FleetRow, Write, WriteError, corrupt,
     guards::Guards,
     idempotency,
     prepare::{self, Prepared},
-    schema::{AuditEntry, LogEntry, META_HEAD, push_position},
+    schema::{self, AuditEntry, LogEntry, META_HEAD},
     tables::{GenerationView, IndexedRecords, Tables},
 };
 
@@ -57,7 +57,7 @@ pub(super) fn group(
     fleet: &[FleetRow],
     mut context: Context<'_>,
 ) -> Result<Done, redb::Error> {
-    let transaction = database.begin_write()?;
+    let transaction = Tables::begin(database)?;
     let mut done = Done { outcomes: Vec::with_capacity(writes.len()), head, garbage: false };
     {
         let now = context.now;
@@ -72,13 +72,13 @@ pub(super) fn group(
         idempotency::expire(&mut tables, now)?;
         for row in fleet {
             match &row.durable {
-                Some(position) => tables.fleet.insert(&*row.edge, &*FleetRow::value(position))?,
+                Some(position) => {
+                    tables.fleet.insert(&*row.edge, &*FleetRow::value(&row.edge, position))?
+                }
                 None => tables.fleet.remove(&*row.edge)?,
             };
         }
-        let mut value = Vec::new();
-        push_position(&mut value, &done.head);
-        tables.meta.insert(META_HEAD, value.as_slice())?;
+        tables.meta.insert(META_HEAD, schema::position_value(META_HEAD, &done.head).as_slice())?;
     }
     transaction.commit()?;
     Ok(done)
@@ -128,6 +128,17 @@ impl From<redb::StorageError> for Interrupted {
     }
 }
 
+/// What was found damaged before anything was written concerns this write alone.
+fn damaged(error: impl Into<Interrupted>) -> Interrupted {
+    match error.into() {
+        Interrupted::Store(redb::Error::Corrupted(what)) => {
+            corrupt::count();
+            Interrupted::Write(WriteError::Damaged(what))
+        }
+        other => other,
+    }
+}
+
 type Taken = (Committed, Vec<(Name, CommittedSet)>);
 
 fn take(
@@ -136,14 +147,15 @@ fn take(
     context: &mut Context<'_>,
     done: &mut Done,
 ) -> Result<Taken, Interrupted> {
-    let remembered = idempotency::find(tables, &write)?;
+    let remembered = idempotency::find(tables, &write).map_err(damaged)?;
     if let Some(answer) = remembered {
         return answer.map(|committed| (committed, Vec::new())).map_err(Interrupted::Write);
     }
-    let mut states = tables.zone(&write.zone)?;
+    let mut states = tables.zone(&write.zone).map_err(damaged)?;
     let first = done.head.offset.next();
     let view = GenerationView { records: &tables.records, origin: &write.zone };
-    let Prepared { sets, generation } = prepare::prepare(&view, &write, &states, first)?;
+    let prepared = prepare::prepare(&view, &write, &states, first).map_err(damaged)?;
+    let Prepared { sets, generation } = prepared;
     context.guards.check(&write, &sets, &states, Instant::now())?;
     let now = context.now;
     let mut committed = Vec::with_capacity(sets.len());
@@ -154,7 +166,7 @@ fn take(
     if states.is_empty() {
         tables.zones.remove(zone_key.as_slice())?;
     } else {
-        tables.zones.insert(&*zone_key, &*key::zone_value(&write.zone, &states))?;
+        tables.zones.insert(&*zone_key, &*schema::zone_value(&zone_key, &write.zone, &states))?;
     }
     let position = done.head;
     let answer = Committed { first, position, generation, replayed: false };
@@ -186,14 +198,16 @@ fn append(
         done.garbage = true;
     }
     if matches!(set.changes.first(), Some(Change::ZoneCreate | Change::GenerationOpen)) {
-        tables.generations.insert(set.generation.0, set.zone.wire().as_ref())?;
+        let generation = set.generation.0;
+        let origin = schema::origin_value(generation, &set.zone);
+        tables.generations.insert(generation, origin.as_slice())?;
     }
     let body = encode_set(set);
     done.head = done.head.after(last, &body);
     let hash = done.head.hash;
     let entry = LogEntry { first, last, hash, committed: now, body: body.clone() };
     tables.log.insert(last.0, entry.value().as_slice())?;
-    tables.audit.insert(last.0, AuditEntry::value(&write.caller).as_slice())?;
+    tables.audit.insert(last.0, AuditEntry::value(last, &write.caller).as_slice())?;
     Ok(CommittedSet { prev, first, last, hash, body })
 }
 

@@ -7,6 +7,8 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
+use edgesync_core::key::MalformedRecord;
+
 /// Reads that were refused because the store is corrupt.
 const CORRUPT: &str = "edgesync_control_corrupt_reads_total";
 
@@ -18,9 +20,14 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, redb::Error>) -> Resul
         Err(panic) => Err(corrupt(format!("a page cannot be read: {}", said(&*panic)))),
     };
     if matches!(result, Err(redb::Error::Corrupted(_))) {
-        metrics::counter!(CORRUPT).increment(1);
+        count();
     }
     result
+}
+
+/// Counts a read that was refused.
+pub(super) fn count() {
+    metrics::counter!(CORRUPT).increment(1);
 }
 
 /// What a panic says, on one line.
@@ -33,6 +40,17 @@ fn said(panic: &(dyn Any + Send)) -> String {
 /// Something in the store is not what was written.
 pub(super) fn corrupt(what: impl Into<String>) -> redb::Error {
     redb::Error::Corrupted(what.into())
+}
+
+/// Checks that a row does not stand before where the reading began. Damaged pages could lead a
+/// reader in circles.
+pub(super) fn in_order(key: &[u8], from: &[u8]) -> Result<(), redb::Error> {
+    if key < from { Err(corrupt("the rows of a table are not in order")) } else { Ok(()) }
+}
+
+/// A stored value that is not of this version's form.
+pub(super) fn malformed(_: MalformedRecord) -> redb::Error {
+    corrupt("a value has not the form that this version writes")
 }
 
 #[cfg(test)]

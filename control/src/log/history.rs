@@ -14,8 +14,8 @@ use edgesync_proto::convert::decode_set;
 
 use super::{
     ReadError, View,
-    schema::{GARBAGE, GENERATIONS, HISTORY, RECORDS},
-    view::malformed,
+    corrupt::malformed,
+    schema::{self, GARBAGE, GENERATIONS, HISTORY, RECORDS},
 };
 
 /// Octets of the log that are read at a time.
@@ -119,7 +119,8 @@ impl View {
         for row in garbage.range((last.0, 0)..=(last.0, u64::MAX))? {
             let (_, generation) = row?.0.value();
             let origin = generations.get(generation)?;
-            if origin.is_some_and(|origin| origin.value() == zone.wire().as_ref()) {
+            let origin = origin.map(|origin| schema::read_origin(generation, origin.value()));
+            if origin.transpose()?.is_some_and(|origin| origin == *zone) {
                 return Ok(Some(Generation(generation)));
             }
         }
@@ -141,14 +142,16 @@ impl View {
             if !key.value().starts_with(&prefix) {
                 break;
             }
-            records.insert(key.value().to_vec(), value.value().to_vec());
+            let value = schema::record_value(key.value(), value.value())?;
+            records.insert(key.value().to_vec(), value.to_vec());
         }
         let history = self.transaction.open_table(HISTORY)?;
         for row in history.range((offset.next().0, [].as_slice())..)?.rev() {
             let (place, before) = row?;
-            let (_, key) = place.value();
+            let (last, key) = place.value();
             if key.starts_with(&prefix) {
-                records.insert(key.to_vec(), before.value().to_vec());
+                let before = schema::read_history(last, key, before.value())?;
+                records.insert(key.to_vec(), before.to_vec());
             }
         }
         let mut past = Vec::with_capacity(records.len());

@@ -8,9 +8,10 @@ use redb::ReadableTable;
 
 use super::{
     Committed, Write, WriteError,
-    schema::{Reader, micros, push_position},
+    corrupt::malformed,
+    schema::{KEYS, Reader, micros, push_position},
+    seal::{seal, unseal},
     tables::Tables,
-    view::malformed,
 };
 
 /// Expired keys that are removed with one group at the most.
@@ -36,7 +37,7 @@ pub(super) fn find(
         return Ok(None);
     };
     let Some(value) = tables.keys.get(key.as_slice())? else { return Ok(None) };
-    let mut reader = Reader(value.value());
+    let mut reader = Reader(unseal(&KEYS, &key, value.value())?);
     let mut read = || {
         let request: [u8; 32] = reader.take()?;
         let (first, generation) = (Offset(reader.number()?), Generation(reader.number()?));
@@ -68,7 +69,7 @@ pub(super) fn keep(
         value.extend_from_slice(&number.to_be_bytes());
     }
     push_position(&mut value, &committed.position);
-    tables.keys.insert(key.as_slice(), value.as_slice())?;
+    tables.keys.insert(key.as_slice(), seal(&KEYS, &key, value).as_slice())?;
     tables.keys_by_time.insert((time, key.as_slice()), ())?;
     Ok(())
 }

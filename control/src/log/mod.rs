@@ -16,6 +16,7 @@ mod retention;
 mod sampler;
 mod schema;
 mod scrub;
+mod seal;
 mod sequencer;
 mod tables;
 mod tidy;
@@ -195,6 +196,9 @@ pub enum WriteError {
     /// The control plane stops.
     #[error("the control plane is stopping: try again")]
     Stopping,
+    /// What it is about is not what was written; other writes go on (invariant 17).
+    #[error("the log's store is damaged where the write reads it: {0}; restore a backup")]
+    Damaged(String),
     /// The store failed; nothing is accepted until a restart has recovered it.
     #[error("the log's store failed: {0}; restart edgesync-control to recover")]
     Store(String),

@@ -16,11 +16,11 @@ use super::{
     pins::Pins,
     recent::Recent,
     schema::{
-        AUDIT, FLEET, FORMAT, GARBAGE, GENERATIONS, HISTORY, IDS, KEYS, KEYS_BY_TIME, LOG, META,
-        META_FORMAT, META_HEAD, RECORDS, Reader, ZONES, push_position,
+        self, AUDIT, FLEET, FORMAT, GARBAGE, GENERATIONS, HISTORY, IDS, KEYS, KEYS_BY_TIME, LOG,
+        META, META_FORMAT, META_HEAD, RECORDS, Reader, ZONES,
     },
     sequencer::{Queue, Sequencer, Told},
-    view::{View, malformed},
+    view::View,
 };
 
 /// How a log is opened.
@@ -196,7 +196,7 @@ fn read_head(database: &Database, path: &Path) -> Result<Option<Position>, OpenE
             found = Some(number.map_or_else(|_| "unknown".to_owned(), |n| n.to_string()));
             return Ok(None);
         }
-        Reader(&value(META_HEAD)?).position().map(Some).map_err(malformed)
+        schema::read_position(META_HEAD, &value(META_HEAD)?).map(Some)
     });
     match found {
         Some(found) => Err(OpenError::Format { path: path.to_owned(), found }),
@@ -210,9 +210,7 @@ fn create(database: &Database) -> Result<Position, redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut meta = transaction.open_table(META)?;
-        let mut value = Vec::new();
-        push_position(&mut value, &head);
-        meta.insert(META_HEAD, value.as_slice())?;
+        meta.insert(META_HEAD, schema::position_value(META_HEAD, &head).as_slice())?;
         meta.insert(META_FORMAT, FORMAT.to_be_bytes().as_slice())?;
         transaction.open_table(LOG)?;
         transaction.open_table(AUDIT)?;

@@ -1,9 +1,10 @@
-//! What stands in the control plane's store, table by table, and the form of each value.
+//! What stands in the control plane's store, table by table, and the form of each value. Each value
+//! is sealed (`seal`), but for the format's version and the log's bodies, which the hash proves.
 //!
 //! | table | key | value |
 //! |---|---|---|
 //! | meta | name | format version; head; floor; release; octets of the log (8) |
-//! | log | last offset of a change set | first (8), hash (32), time in µs (8), encoded change set |
+//! | log | last offset of a change set | first (8), hash (32), time in µs (8), check of these (8), encoded change set |
 //! | audit | last offset of a change set | principal, peer, method, each length (2) and text |
 //! | zones | `key::zone_key` | `key::zone_value` |
 //! | generations | generation | origin in wire form |
@@ -19,15 +20,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use edgesync_core::{
-    key::MalformedRecord,
+    fold::ZoneStates,
+    key::{self, MalformedRecord},
+    name::Name,
     position::{HistoryHash, LogId, Offset, Position},
+    record::Record,
 };
 use redb::TableDefinition;
 
-use super::Caller;
+use super::{Caller, corrupt::malformed, seal};
 
 /// Version of this schema; a store of another version is not opened.
-pub(super) const FORMAT: u64 = 2;
+pub(super) const FORMAT: u64 = 3;
 
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 pub(super) const LOG: TableDefinition<u64, &[u8]> = TableDefinition::new("log");
@@ -93,11 +97,86 @@ pub(super) fn push_position(value: &mut Vec<u8>, position: &Position) {
     value.extend_from_slice(&position.hash.0);
 }
 
+/// A value as META has it under a name.
+pub(super) fn meta_value(name: &str, value: Vec<u8>) -> Vec<u8> {
+    seal::seal(&META, name.as_bytes(), value)
+}
+
+/// What [`meta_value`] has sealed under a name.
+pub(super) fn read_meta<'v>(name: &str, stored: &'v [u8]) -> Result<Reader<'v>, redb::Error> {
+    seal::unseal(&META, name.as_bytes(), stored).map(Reader)
+}
+
+/// A position as META has it: the head, or the floor.
+pub(super) fn position_value(name: &str, position: &Position) -> Vec<u8> {
+    let mut value = Vec::new();
+    push_position(&mut value, position);
+    meta_value(name, value)
+}
+
+/// The position of what META has under a name.
+pub(super) fn read_position(name: &str, stored: &[u8]) -> Result<Position, redb::Error> {
+    read_meta(name, stored)?.position().map_err(malformed)
+}
+
+/// The place of a row of HISTORY, as its seal has it.
+fn history_place(last: u64, key: &[u8]) -> Vec<u8> {
+    [&last.to_be_bytes(), key].concat()
+}
+
+/// What HISTORY has of a record before a change set.
+pub(super) fn history_value(last: u64, key: &[u8], before: Vec<u8>) -> Vec<u8> {
+    seal::seal(&HISTORY, &history_place(last, key), before)
+}
+
+/// What [`history_value`] has sealed.
+pub(super) fn read_history<'v>(
+    last: u64,
+    key: &[u8],
+    stored: &'v [u8],
+) -> Result<&'v [u8], redb::Error> {
+    seal::unseal(&HISTORY, &history_place(last, key), stored)
+}
+
+/// A record's value, as RECORDS has it sealed.
+pub(super) fn record_value<'v>(key: &[u8], stored: &'v [u8]) -> Result<&'v [u8], redb::Error> {
+    seal::unseal(&RECORDS, key, stored)
+}
+
+/// What ZONES has of a zone.
+pub(super) fn zone_value(key: &[u8], origin: &Name, states: &ZoneStates) -> Vec<u8> {
+    seal::seal(&ZONES, key, key::zone_value(origin, states))
+}
+
+/// The zone of a row of ZONES.
+pub(super) fn read_zone(key: &[u8], value: &[u8]) -> Result<(Name, ZoneStates), redb::Error> {
+    key::read_zone(seal::unseal(&ZONES, key, value)?).map_err(malformed)
+}
+
+/// What GENERATIONS has of a generation.
+pub(super) fn origin_value(generation: u64, origin: &Name) -> Vec<u8> {
+    seal::seal(&GENERATIONS, &generation.to_be_bytes(), origin.wire().to_vec())
+}
+
+/// The origin of a row of GENERATIONS.
+pub(super) fn read_origin(generation: u64, value: &[u8]) -> Result<Name, redb::Error> {
+    let value = seal::unseal(&GENERATIONS, &generation.to_be_bytes(), value)?;
+    Name::from_wire(Bytes::copy_from_slice(value)).map_err(|_| malformed(MalformedRecord))
+}
+
+/// The record of a row of RECORDS, of a zone.
+pub(super) fn read_record(origin: &Name, key: &[u8], value: &[u8]) -> Result<Record, redb::Error> {
+    key::read_record(origin, key, seal::unseal(&RECORDS, key, value)?).map_err(malformed)
+}
+
 fn push_text(value: &mut Vec<u8>, text: &str) {
     let text = text.as_bytes().get(..text.len().min(1_000)).unwrap_or_default();
     value.extend_from_slice(&u16::try_from(text.len()).unwrap_or(0).to_be_bytes());
     value.extend_from_slice(text);
 }
+
+/// Octets of a log entry before their check and the body.
+const LOG_HEAD: usize = 48;
 
 /// A committed change set, as the log has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,23 +195,35 @@ pub struct LogEntry {
 
 impl LogEntry {
     pub(super) fn value(&self) -> Vec<u8> {
-        let mut value = Vec::with_capacity(48 + self.body.len());
-        value.extend_from_slice(&self.first.0.to_be_bytes());
-        value.extend_from_slice(&self.hash.0);
-        value.extend_from_slice(&micros(self.committed).to_be_bytes());
+        let mut head = Vec::with_capacity(LOG_HEAD + seal::OCTETS + self.body.len());
+        head.extend_from_slice(&self.first.0.to_be_bytes());
+        head.extend_from_slice(&self.hash.0);
+        head.extend_from_slice(&micros(self.committed).to_be_bytes());
+        let mut value = seal::seal(&LOG, &self.last.0.to_be_bytes(), head);
         value.extend_from_slice(&self.body);
         value
     }
 
-    pub(super) fn read(last: u64, value: &[u8]) -> Result<Self, MalformedRecord> {
-        let mut reader = Reader(value);
-        Ok(Self {
-            first: Offset(reader.number()?),
-            last: Offset(last),
-            hash: HistoryHash(reader.take()?),
-            committed: UNIX_EPOCH + Duration::from_micros(reader.number()?),
-            body: Bytes::copy_from_slice(reader.0),
-        })
+    /// Reads what stands before the body; leaves the body empty.
+    pub(super) fn read_head(last: u64, value: &[u8]) -> Result<Self, redb::Error> {
+        let head = value.get(..LOG_HEAD + seal::OCTETS).unwrap_or_default();
+        let mut reader = Reader(seal::unseal(&LOG, &last.to_be_bytes(), head)?);
+        let mut read = || {
+            Ok(Self {
+                first: Offset(reader.number()?),
+                last: Offset(last),
+                hash: HistoryHash(reader.take()?),
+                committed: UNIX_EPOCH + Duration::from_micros(reader.number()?),
+                body: Bytes::new(),
+            })
+        };
+        read().map_err(malformed)
+    }
+
+    pub(super) fn read(last: u64, value: &[u8]) -> Result<Self, redb::Error> {
+        let head = Self::read_head(last, value)?;
+        let body = value.get(LOG_HEAD + seal::OCTETS..).unwrap_or_default();
+        Ok(Self { body: Bytes::copy_from_slice(body), ..head })
     }
 }
 
@@ -148,17 +239,19 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
-    pub(super) fn value(caller: &Caller) -> Vec<u8> {
+    pub(super) fn value(last: Offset, caller: &Caller) -> Vec<u8> {
         let mut value = Vec::new();
         for text in [&caller.principal, &caller.peer, caller.method] {
             push_text(&mut value, text);
         }
-        value
+        seal::seal(&AUDIT, &last.0.to_be_bytes(), value)
     }
 
-    pub(super) fn read(value: &[u8]) -> Result<Self, MalformedRecord> {
-        let mut reader = Reader(value);
-        Ok(Self { principal: reader.text()?, peer: reader.text()?, method: reader.text()? })
+    pub(super) fn read(last: Offset, value: &[u8]) -> Result<Self, redb::Error> {
+        let mut reader = Reader(seal::unseal(&AUDIT, &last.0.to_be_bytes(), value)?);
+        let mut read =
+            || Ok(Self { principal: reader.text()?, peer: reader.text()?, method: reader.text()? });
+        read().map_err(malformed)
     }
 }
 
@@ -182,17 +275,20 @@ impl Freeze {
         value.extend_from_slice(&micros(self.since).to_be_bytes());
         push_text(&mut value, &self.principal);
         push_text(&mut value, &self.reason);
-        value
+        meta_value(META_RELEASE, value)
     }
 
-    pub(super) fn read(value: &[u8]) -> Result<Self, MalformedRecord> {
-        let mut reader = Reader(value);
-        Ok(Self {
-            released: reader.position()?,
-            since: UNIX_EPOCH + Duration::from_micros(reader.number()?),
-            principal: reader.text()?,
-            reason: reader.text()?,
-        })
+    pub(super) fn read(stored: &[u8]) -> Result<Self, redb::Error> {
+        let mut reader = read_meta(META_RELEASE, stored)?;
+        let mut read = || {
+            Ok(Self {
+                released: reader.position()?,
+                since: UNIX_EPOCH + Duration::from_micros(reader.number()?),
+                principal: reader.text()?,
+                reason: reader.text()?,
+            })
+        };
+        read().map_err(malformed)
     }
 }
 
@@ -206,13 +302,15 @@ pub struct FleetRow {
 }
 
 impl FleetRow {
-    pub(super) fn value(position: &Position) -> Vec<u8> {
-        let mut value = Vec::with_capacity(56);
+    pub(super) fn value(edge: &str, position: &Position) -> Vec<u8> {
+        let mut value = Vec::with_capacity(56 + seal::OCTETS);
         push_position(&mut value, position);
-        value
+        seal::seal(&FLEET, edge.as_bytes(), value)
     }
 
-    pub(super) fn read(edge: &str, value: &[u8]) -> Result<Self, MalformedRecord> {
-        Ok(Self { edge: edge.to_owned(), durable: Some(Reader(value).position()?) })
+    pub(super) fn read(edge: &str, value: &[u8]) -> Result<Self, redb::Error> {
+        let value = seal::unseal(&FLEET, edge.as_bytes(), value)?;
+        let durable = Reader(value).position().map_err(malformed)?;
+        Ok(Self { edge: edge.to_owned(), durable: Some(durable) })
     }
 }

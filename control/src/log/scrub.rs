@@ -4,7 +4,7 @@
 //! it takes to read one zone.
 //!
 //! What proves what: the digest a zone's records, the records the index of ids, the list of
-//! generations the zones, and the history hash the log.
+//! generations the zones, the history hash the log, and the log the audit.
 
 use std::{
     collections::HashSet,
@@ -22,15 +22,17 @@ use edgesync_core::{
 };
 use redb::ReadableTable;
 use tokio::{
+    sync::watch,
     task::spawn_blocking,
-    time::{Instant, sleep},
+    time::{Instant, timeout},
 };
 
 use super::{
     Log, View,
-    corrupt::{corrupt, guarded},
-    schema::{GARBAGE, GENERATIONS, IDS, RECORDS, ZONES, micros},
-    view::{ReadError, malformed, zone_row},
+    corrupt::{corrupt, guarded, in_order},
+    schema::{self, GARBAGE, GENERATIONS, IDS, RECORDS, ZONES, micros},
+    seal::unseal,
+    view::ReadError,
 };
 
 /// Time from the end of one scrub to the beginning of the next.
@@ -49,6 +51,8 @@ const LAST_TOOK: &str = "edgesync_control_scrub_duration_seconds";
 #[derive(Debug, Default)]
 pub struct Scrub {
     next: Next,
+    /// True when the process ends: a zone may take long to read, and nobody waits for it.
+    stop: Option<watch::Receiver<bool>>,
     /// Zones read so far.
     pub zones: u64,
     /// Records read so far.
@@ -108,6 +112,7 @@ impl Scrub {
                     Err(ReadError::Store(error)) => return Err(error),
                     Err(ReadError::Compacted { .. }) => Vec::new(),
                 };
+                entries.iter().try_for_each(|entry| view.audit(entry.last).map(drop))?;
                 Ok(entries.last().map_or(Next::End, |entry| Next::Log(entry.last)))
             }
             Next::End => Ok(Next::End),
@@ -126,24 +131,23 @@ impl Scrub {
     /// Takes a fault down.
     fn fault(&mut self, what: impl Display) {
         self.faults = self.faults.saturating_add(1);
-        tracing::error!(
-            "the log's store is damaged: {what}; restore a backup, or import the zone again"
-        );
+        tracing::error!("the log's store is damaged: {what}; restore a backup");
         metrics::gauge!(FAULTS).set(number(self.faults));
     }
 
     /// Reads the zone after a key; gives back its own key.
     fn zone(&mut self, view: &View, after: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
+        // One octet more than a key is the least key above it.
+        let from = if after.is_empty() { Vec::new() } else { [after, &[0]].concat() };
         let row = guarded(|| {
             let zones = view.transaction.open_table(ZONES)?;
-            // One octet more than a key is the least key above it.
-            let from = if after.is_empty() { Vec::new() } else { [after, &[0]].concat() };
             let row = zones.range(from.as_slice()..)?.next().transpose()?;
             Ok(row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())))
         })?;
         let Some((key, value)) = row else { return Ok(None) };
+        in_order(&key, &from)?;
         self.zones = self.zones.saturating_add(1);
-        match zone_row(&key, &value) {
+        match schema::read_zone(&key, &value) {
             Ok((origin, states)) => self.records_of(view, &origin, &states),
             Err(error) => self.fault(error),
         }
@@ -155,8 +159,9 @@ impl Scrub {
         for state in states.visible.iter().chain(&states.hidden) {
             let ZoneState { generation, records, digest, .. } = *state;
             let said = Sum { records, digest };
-            match sum(view, origin, generation) {
-                Ok(found) => {
+            match self.sum(view, origin, generation) {
+                Ok(None) => return,
+                Ok(Some(found)) => {
                     self.records = self.records.saturating_add(found.records);
                     metrics::counter!(RECORDS_TOTAL).increment(found.records);
                     if found != said {
@@ -179,9 +184,7 @@ impl Scrub {
             for row in generations.iter()? {
                 let (generation, origin) = row?;
                 let generation = Generation(generation.value());
-                let origin = bytes::Bytes::copy_from_slice(origin.value());
-                let origin =
-                    Name::from_wire(origin).map_err(|_| malformed(key::MalformedRecord))?;
+                let origin = schema::read_origin(generation.0, origin.value())?;
                 let known = view.zone_states(&origin)?.of(generation).is_some();
                 if !known && !garbage.contains(&generation.0) {
                     lost.push((origin, generation));
@@ -194,67 +197,91 @@ impl Scrub {
         }
         Ok(())
     }
-}
 
-/// Count and digest of a generation's records, read one by one; each is in the index of ids.
-fn sum(view: &View, origin: &Name, generation: Generation) -> Result<Sum, redb::Error> {
-    guarded(|| {
-        let records = view.transaction.open_table(RECORDS)?;
-        let ids = view.transaction.open_table(IDS)?;
-        let prefix = key::generation_prefix(generation);
-        let mut sum = Sum { records: 0, digest: Digest::empty() };
-        for row in records.range(prefix.as_slice()..)? {
-            let (key, value) = row?;
-            if !key.value().starts_with(&prefix) {
-                break;
+    /// Count and digest of a generation's records, read one by one; each is in the index of ids.
+    /// None if the process ends.
+    fn sum(
+        &self,
+        view: &View,
+        origin: &Name,
+        generation: Generation,
+    ) -> Result<Option<Sum>, redb::Error> {
+        guarded(|| {
+            let records = view.transaction.open_table(RECORDS)?;
+            let ids = view.transaction.open_table(IDS)?;
+            let prefix = key::generation_prefix(generation);
+            let mut sum = Sum { records: 0, digest: Digest::empty() };
+            for row in records.range(prefix.as_slice()..)? {
+                let (key, value) = row?;
+                if !key.value().starts_with(&prefix) {
+                    break;
+                }
+                if self.stopped() {
+                    return Ok(None);
+                }
+                let record = schema::read_record(origin, key.value(), value.value())?;
+                sum.records = sum.records.saturating_add(1);
+                sum.digest = sum.digest.plus(&record);
+                let id = record.id.0.to_be_bytes();
+                let indexed = ids.get(record.id.0)?;
+                let indexed = indexed.as_ref().map(|stem| unseal(&IDS, &id, stem.value()));
+                if indexed.transpose()? != key.value().strip_suffix(&id) {
+                    let what = format!("the index of ids has not the record {}", record.id);
+                    return Err(corrupt(what));
+                }
             }
-            let record = key::read_record(origin, key.value(), value.value()).map_err(malformed)?;
-            sum.records = sum.records.saturating_add(1);
-            sum.digest = sum.digest.plus(&record);
-            let stem = key.value().strip_suffix(&record.id.0.to_be_bytes());
-            if ids.get(record.id.0)?.is_none_or(|indexed| Some(indexed.value()) != stem) {
-                return Err(corrupt(format!("the index of ids has not the record {}", record.id)));
-            }
-        }
-        Ok(sum)
-    })
+            Ok(Some(sum))
+        })
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| *stop.borrow())
+    }
 }
 
 impl Log {
-    /// Scrubs at once, and then once a day, for ever.
-    pub async fn keep_scrubbing(self) {
+    /// Scrubs at once, and then once a day, until `stop` turns true. Nothing of it holds the log
+    /// open after that.
+    pub async fn keep_scrubbing(self, mut stop: watch::Receiver<bool>) {
         loop {
             let started = Instant::now();
-            let scrub = self.scrub().await;
+            let Some(scrub) = self.scrub(&mut stop).await else { return };
             let took = started.elapsed();
             let Scrub { zones, records, faults, .. } = scrub;
             tracing::info!(zones, records, faults, ?took, "the log's store is scrubbed");
             metrics::gauge!(FAULTS).set(number(faults));
             metrics::gauge!(LAST_TOOK).set(took);
-            let now = micros(SystemTime::now());
-            metrics::gauge!(LAST_END).set(Duration::from_micros(now));
-            sleep(EVERY).await;
+            metrics::gauge!(LAST_END).set(Duration::from_micros(micros(SystemTime::now())));
+            if pause(EVERY, &mut stop).await {
+                return;
+            }
         }
     }
 
-    /// Scrubs once, slowly.
-    async fn scrub(&self) -> Scrub {
-        let (mut scrub, mut more) = (Scrub::default(), true);
-        while more {
+    /// Scrubs once, slowly; none if it was stopped.
+    async fn scrub(&self, stop: &mut watch::Receiver<bool>) -> Option<Scrub> {
+        let mut scrub = Scrub { stop: Some(stop.clone()), ..Scrub::default() };
+        loop {
             let (started, log) = (Instant::now(), self.clone());
             let step = spawn_blocking(move || {
                 let more = scrub.step(&log);
                 (scrub, more)
             });
-            let Ok(done) = step.await else {
-                // The runtime ends.
-                return Scrub::default();
-            };
-            (scrub, more) = done;
-            sleep(started.elapsed().saturating_mul(PAUSE)).await;
+            let more;
+            (scrub, more) = step.await.ok()?;
+            if pause(started.elapsed().saturating_mul(PAUSE), stop).await {
+                return None;
+            }
+            if !more {
+                return Some(scrub);
+            }
         }
-        scrub
     }
+}
+
+/// Waits; true if it was stopped.
+async fn pause(time: Duration, stop: &mut watch::Receiver<bool>) -> bool {
+    timeout(time, stop.wait_for(|stop| *stop)).await.is_ok()
 }
 
 /// A count as a metric's value; exact up to 2^53.

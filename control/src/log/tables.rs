@@ -11,14 +11,15 @@ use edgesync_core::{
     record::Record,
     stage,
 };
-use redb::{ReadableTable, Table, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, Table, WriteTransaction};
 
 use super::{
+    corrupt::malformed,
     schema::{
-        AUDIT, FLEET, GARBAGE, GENERATIONS, HISTORY, IDS, KEYS, KEYS_BY_TIME, LOG, META,
-        META_OCTETS, RECORDS, Reader, ZONES,
+        self, AUDIT, FLEET, GARBAGE, GENERATIONS, HISTORY, IDS, KEYS, KEYS_BY_TIME, LOG, META,
+        META_OCTETS, RECORDS, ZONES,
     },
-    view::malformed,
+    seal::seal,
 };
 
 /// The tables of one transaction.
@@ -38,6 +39,26 @@ pub(super) struct Tables<'t> {
 }
 
 impl<'t> Tables<'t> {
+    /// Begins a transaction, once a reader has been through what is said of the tables: where that
+    /// is damaged redb 4.6 panics with a lock held that the tables opened before then want, and so
+    /// ends the process. A reader's panic is only an error (`guarded`).
+    pub(super) fn begin(database: &Database) -> Result<WriteTransaction, redb::Error> {
+        let reader = database.begin_read()?;
+        reader.open_table(META)?;
+        reader.open_table(LOG)?;
+        reader.open_table(AUDIT)?;
+        reader.open_table(ZONES)?;
+        reader.open_table(GENERATIONS)?;
+        reader.open_table(RECORDS)?;
+        reader.open_table(IDS)?;
+        reader.open_table(HISTORY)?;
+        reader.open_table(GARBAGE)?;
+        reader.open_table(FLEET)?;
+        reader.open_table(KEYS)?;
+        reader.open_table(KEYS_BY_TIME)?;
+        Ok(database.begin_write()?)
+    }
+
     pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, redb::Error> {
         Ok(Self {
             meta: transaction.open_table(META)?,
@@ -57,21 +78,25 @@ impl<'t> Tables<'t> {
 
     /// Octets of the log's change sets.
     pub(super) fn octets(&self) -> Result<u64, redb::Error> {
-        let value = self.meta.get(META_OCTETS)?;
-        value.map_or(Ok(0), |value| Reader(value.value()).number().map_err(malformed))
+        let stored = self.meta.get(META_OCTETS)?;
+        stored.map_or(Ok(0), |octets| {
+            schema::read_meta(META_OCTETS, octets.value())?.number().map_err(malformed)
+        })
     }
 
     /// Sets the octets of the log's change sets.
     pub(super) fn set_octets(&mut self, octets: u64) -> Result<(), redb::Error> {
-        self.meta.insert(META_OCTETS, octets.to_be_bytes().as_slice())?;
+        let value = schema::meta_value(META_OCTETS, octets.to_be_bytes().to_vec());
+        self.meta.insert(META_OCTETS, value.as_slice())?;
         Ok(())
     }
 
     /// What is said of a zone.
     pub(super) fn zone(&self, origin: &Name) -> Result<ZoneStates, redb::Error> {
-        let value = self.zones.get(key::zone_key(origin).as_slice())?;
+        let key = key::zone_key(origin);
+        let value = self.zones.get(key.as_slice())?;
         let Some(value) = value else { return Ok(ZoneStates::default()) };
-        key::read_zone(value.value()).map(|(_, states)| states).map_err(malformed)
+        schema::read_zone(&key, value.value()).map(|(_, states)| states)
     }
 }
 
@@ -95,8 +120,7 @@ impl GenerationView<'_, '_> {
             if !key.value().starts_with(&prefix) {
                 break;
             }
-            let record = key::read_record(self.origin, key.value(), value.value());
-            found.push(record.map_err(malformed)?);
+            found.push(schema::read_record(self.origin, key.value(), value.value())?);
         }
         Ok(found)
     }
@@ -152,7 +176,9 @@ impl<'a, 't> IndexedRecords<'a, 't> {
             return Ok(());
         };
         if self.history.get((last.0, key))?.is_none() {
-            self.history.insert((last.0, key), before)?;
+            let before = schema::record_value(key, before)?.to_vec();
+            let value = schema::history_value(last.0, key, before);
+            self.history.insert((last.0, key), value.as_slice())?;
         }
         Ok(())
     }
@@ -163,15 +189,18 @@ impl Records for IndexedRecords<'_, '_> {
     type Value = Bytes;
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, redb::Error> {
-        Ok(self.records.get(key)?.map(|value| Bytes::copy_from_slice(value.value())))
+        let Some(stored) = self.records.get(key)? else { return Ok(None) };
+        Ok(Some(Bytes::copy_from_slice(schema::record_value(key, stored.value())?)))
     }
 
     fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<(), redb::Error> {
+        let value = seal(&RECORDS, &key, value);
         let before = self.records.insert(key.as_slice(), value.as_slice())?;
         if let Some(before) = before.map(|before| before.value().to_vec()) {
             self.keep(&key, &before)?;
         } else if let Some((stem, id)) = key.split_last_chunk::<8>() {
-            self.ids.insert(u64::from_be_bytes(*id), stem)?;
+            let stem = seal(&IDS, id, stem.to_vec());
+            self.ids.insert(u64::from_be_bytes(*id), stem.as_slice())?;
         }
         Ok(())
     }

@@ -297,6 +297,38 @@ async fn a_deleted_zone_is_gone_at_once_and_its_records_with_its_history() {
     panic!("the records of a deleted zone stay");
 }
 
+fn faults(log: &Log) -> u64 {
+    let mut scrub = Scrub::default();
+    while scrub.step(log) {}
+    scrub.faults
+}
+
+/// Takes a row out of the store behind the log's back.
+fn take_first(dir: &Path, table: redb::TableDefinition<'static, &[u8], &[u8]>) {
+    let database = redb::Database::create(dir.join("log.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(table).unwrap().pop_first().unwrap().unwrap();
+    transaction.commit().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_scrub_finds_a_record_and_a_zone_that_are_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    for table in [schema::RECORDS, schema::ZONES] {
+        let log = open(dir.path()).unwrap();
+        if log.head().borrow().offset == Offset::ZERO {
+            create_zone(&log).await;
+            assert_eq!(faults(&log), 0);
+        }
+        log.close().await;
+        drop(log);
+        take_first(dir.path(), table);
+        let log = open(dir.path()).unwrap();
+        assert_eq!(faults(&log), 1);
+        log.close().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_is_found_by_its_id() {
     let dir = tempfile::tempdir().unwrap();

@@ -10,9 +10,9 @@ use edgesync_core::{
 use redb::{Database, ReadableTable};
 
 use super::{
-    schema::{LogEntry, META_FLOOR, META_HEAD, Reader, push_position},
+    corrupt::malformed,
+    schema::{self, LogEntry, META_FLOOR, META_HEAD},
     tables::{IndexedRecords, Tables},
-    view::malformed,
 };
 
 /// Records of generations that nobody reads, removed in one step.
@@ -25,7 +25,7 @@ const COMPACT_HISTORY: usize = 10_000;
 /// Removes some records of a generation that nobody reads, and that history has no use for either.
 /// True if there is more to do.
 pub(super) fn purge(database: &Database, floor: Offset) -> Result<bool, redb::Error> {
-    let transaction = database.begin_write()?;
+    let transaction = Tables::begin(database)?;
     let more = {
         let mut tables = Tables::open(&transaction)?;
         let Some((since, generation)) = next_garbage(&tables, floor)? else { return Ok(false) };
@@ -70,7 +70,7 @@ pub(super) struct Compacted {
 /// Forgets some of the change sets that end at or before an offset, the oldest first. The floor moves
 /// in the same transaction: the log never begins with a gap (invariant 10).
 pub(super) fn compact(database: &Database, upto: Offset) -> Result<Compacted, redb::Error> {
-    let transaction = database.begin_write()?;
+    let transaction = Tables::begin(database)?;
     let mut done = Compacted { floor: None, sets: 0, more: false };
     {
         let mut tables = Tables::open(&transaction)?;
@@ -79,7 +79,7 @@ pub(super) fn compact(database: &Database, upto: Offset) -> Result<Compacted, re
         let mut octets = tables.octets()?;
         for row in tables.log.range(..=upto.0)?.take(COMPACT_SETS) {
             let (last, value) = row?;
-            let entry = LogEntry::read(last.value(), value.value()).map_err(malformed)?;
+            let entry = LogEntry::read(last.value(), value.value())?;
             octets = octets.saturating_sub(entry.body.len() as u64);
             done.floor = Some(Position { offset: entry.last, hash: entry.hash, ..head });
             gone.push(entry.last.0);
@@ -91,8 +91,7 @@ pub(super) fn compact(database: &Database, upto: Offset) -> Result<Compacted, re
         done.sets = gone.len() as u64;
         done.more = gone.len() == COMPACT_SETS || forget_history(&mut tables, upto)?;
         if let Some(floor) = &done.floor {
-            let mut value = Vec::new();
-            push_position(&mut value, floor);
+            let value = schema::position_value(META_FLOOR, floor);
             tables.meta.insert(META_FLOOR, value.as_slice())?;
             tables.set_octets(octets)?;
         }
@@ -118,5 +117,5 @@ fn forget_history(tables: &mut Tables<'_>, upto: Offset) -> Result<bool, redb::E
 fn read_head(tables: &Tables<'_>) -> Result<Position, redb::Error> {
     let head = tables.meta.get(META_HEAD)?;
     let head = head.ok_or_else(|| malformed(key::MalformedRecord))?;
-    Reader(head.value()).position().map_err(malformed)
+    schema::read_position(META_HEAD, head.value())
 }

@@ -15,11 +15,12 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableT
 use super::{
     Freeze,
     chain::Chain,
-    corrupt::{corrupt, guarded},
+    corrupt::{corrupt, guarded, in_order, malformed},
     schema::{
-        AUDIT, AuditEntry, FLEET, FleetRow, GENERATIONS, IDS, LOG, LogEntry, META, META_FLOOR,
-        META_HEAD, META_OCTETS, META_RELEASE, RECORDS, Reader, ZONES,
+        self, AUDIT, AuditEntry, FLEET, FleetRow, GENERATIONS, IDS, LOG, LogEntry, META,
+        META_FLOOR, META_HEAD, META_OCTETS, META_RELEASE, RECORDS, Reader, ZONES,
     },
+    seal::unseal,
 };
 
 /// Why a part of the log is not read.
@@ -51,20 +52,6 @@ pub struct View {
     pub(super) transaction: ReadTransaction,
 }
 
-/// A stored value that is not of this version's form.
-pub(super) fn malformed(_: key::MalformedRecord) -> redb::Error {
-    corrupt("a value has not the form that this version writes")
-}
-
-/// A zone's row: its key and its value name the same zone, or one of them is not what was written.
-pub(super) fn zone_row(key: &[u8], value: &[u8]) -> Result<(Name, ZoneStates), redb::Error> {
-    let (origin, states) = key::read_zone(value).map_err(malformed)?;
-    if key::zone_key(&origin) != key {
-        return Err(corrupt(format!("the row of the zone {origin} stands at another zone's key")));
-    }
-    Ok((origin, states))
-}
-
 impl View {
     pub(super) fn new(database: &Arc<Database>) -> Result<Self, redb::Error> {
         guarded(|| Ok(Self { transaction: database.begin_read()? }))
@@ -82,7 +69,7 @@ impl View {
         let meta = self.transaction.open_table(META)?;
         let head = meta.get(META_HEAD)?;
         let head = head.ok_or_else(|| malformed(key::MalformedRecord))?;
-        Reader(head.value()).position().map_err(malformed)
+        schema::read_position(META_HEAD, head.value())
     }
 
     /// The position that the log begins after.
@@ -92,7 +79,7 @@ impl View {
     pub fn floor(&self) -> Result<Position, redb::Error> {
         let meta = self.transaction.open_table(META)?;
         match meta.get(META_FLOOR)? {
-            Some(floor) => Reader(floor.value()).position().map_err(malformed),
+            Some(floor) => schema::read_position(META_FLOOR, floor.value()),
             None => Ok(Position::genesis(self.position()?.log)),
         }
     }
@@ -101,7 +88,7 @@ impl View {
     pub(super) fn freeze(&self) -> Result<Option<Freeze>, redb::Error> {
         let meta = self.transaction.open_table(META)?;
         let freeze = meta.get(META_RELEASE)?;
-        freeze.map(|freeze| Freeze::read(freeze.value()).map_err(malformed)).transpose()
+        freeze.map(|freeze| Freeze::read(freeze.value())).transpose()
     }
 
     /// Octets of the log's change sets.
@@ -110,7 +97,10 @@ impl View {
     /// If the store cannot be read.
     pub fn log_octets(&self) -> Result<u64, redb::Error> {
         let meta = self.transaction.open_table(META)?;
-        meta.get(META_OCTETS)?.map_or(Ok(0), |o| Reader(o.value()).number().map_err(malformed))
+        let stored = meta.get(META_OCTETS)?;
+        stored.map_or(Ok(0), |octets| {
+            schema::read_meta(META_OCTETS, octets.value())?.number().map_err(malformed)
+        })
     }
 
     /// What is said of a zone; empty if there is none.
@@ -124,7 +114,7 @@ impl View {
             let Some(value) = zones.get(key.as_slice())? else {
                 return Ok(ZoneStates::default());
             };
-            zone_row(&key, value.value()).map(|(_, states)| states)
+            schema::read_zone(&key, value.value()).map(|(_, states)| states)
         })
     }
 
@@ -152,7 +142,8 @@ impl View {
             let mut found = Vec::new();
             for row in zones.range(from.as_slice()..)? {
                 let (key, value) = row?;
-                let (origin, states) = zone_row(key.value(), value.value())?;
+                in_order(key.value(), &from)?;
+                let (origin, states) = schema::read_zone(key.value(), value.value())?;
                 found.extend(states.visible.map(|state| (origin, state)));
                 if found.len() >= limit {
                     break;
@@ -171,10 +162,16 @@ impl View {
         after: Option<&Name>,
         limit: usize,
     ) -> Result<Vec<(Name, ZoneStates)>, redb::Error> {
-        let zones = self.transaction.open_table(ZONES)?;
-        let from = after.map_or_else(Vec::new, |zone| [&*key::zone_key(zone), &[0]].concat());
-        let rows = zones.range(from.as_slice()..)?.take(limit);
-        rows.map(|row| key::read_zone(row?.1.value()).map_err(malformed)).collect()
+        guarded(|| {
+            let zones = self.transaction.open_table(ZONES)?;
+            let from = after.map_or_else(Vec::new, |zone| [&*key::zone_key(zone), &[0]].concat());
+            let mut found = Vec::new();
+            for row in zones.range(from.as_slice()..)?.take(limit) {
+                let (key, value) = row?;
+                found.push(schema::read_zone(key.value(), value.value())?);
+            }
+            Ok(found)
+        })
     }
 
     /// Reads the records of a generation as they are stored, one after the other.
@@ -194,7 +191,8 @@ impl View {
             if !key.value().starts_with(&prefix) {
                 break;
             }
-            each(key.value(), value.value())?;
+            let value = schema::record_value(key.value(), value.value()).map_err(E::from)?;
+            each(key.value(), value)?;
         }
         Ok(())
     }
@@ -217,7 +215,7 @@ impl View {
             let mut found = Vec::new();
             for row in zones.iter()? {
                 let (key, value) = row?;
-                let (origin, states) = zone_row(key.value(), value.value())?;
+                let (origin, states) = schema::read_zone(key.value(), value.value())?;
                 found.extend(states.hidden.map(|hidden| (origin, hidden.generation)));
             }
             Ok(found)
@@ -270,11 +268,11 @@ impl View {
             let (mut records, mut last) = (Vec::new(), None);
             for row in table.range(from..)? {
                 let (key, value) = row?;
+                in_order(key.value(), from)?;
                 if records.len() >= limit || !key.value().starts_with(prefix) {
                     break;
                 }
-                records
-                    .push(key::read_record(origin, key.value(), value.value()).map_err(malformed)?);
+                records.push(schema::read_record(origin, key.value(), value.value())?);
                 last = Some(key);
             }
             Ok((records, last.map(|key| key.value().to_vec())))
@@ -289,18 +287,18 @@ impl View {
         guarded(|| {
             let ids = self.transaction.open_table(IDS)?;
             let Some(stem) = ids.get(id.0)? else { return Ok(None) };
-            let key = [stem.value(), &id.0.to_be_bytes()].concat();
+            let octets = id.0.to_be_bytes();
+            let key = [unseal(&IDS, &octets, stem.value())?, &octets].concat();
             let generation = Reader(&key).number().map_err(malformed)?;
             let generations = self.transaction.open_table(GENERATIONS)?;
             let Some(origin) = generations.get(generation)? else { return Ok(None) };
-            let origin = Name::from_wire(bytes::Bytes::copy_from_slice(origin.value()))
-                .map_err(|_| malformed(key::MalformedRecord))?;
+            let origin = schema::read_origin(generation, origin.value())?;
             let visible = self.zone(&origin)?.is_some_and(|zone| zone.generation.0 == generation);
             let records = self.transaction.open_table(RECORDS)?;
             let Some(value) = records.get(key.as_slice())?.filter(|_| visible) else {
                 return Ok(None);
             };
-            let record = key::read_record(&origin, &key, value.value()).map_err(malformed)?;
+            let record = schema::read_record(&origin, &key, value.value())?;
             Ok(Some((origin, record)))
         })
     }
@@ -334,7 +332,7 @@ impl View {
                     return Ok(entries);
                 }
                 let (last, value) = row?;
-                let entry = LogEntry::read(last.value(), value.value()).map_err(malformed)?;
+                let entry = LogEntry::read(last.value(), value.value())?;
                 chain.follow(&entry)?;
                 left = left.saturating_sub(entry.body.len());
                 entries.push(entry);
@@ -370,9 +368,16 @@ impl View {
     /// If the store cannot be read.
     pub fn audit(&self, last: Offset) -> Result<Option<AuditEntry>, redb::Error> {
         guarded(|| {
-            let table = self.transaction.open_table(AUDIT)?;
-            let value = table.get(last.0)?;
-            value.map(|value| AuditEntry::read(value.value()).map_err(malformed)).transpose()
+            let audit = self.transaction.open_table(AUDIT)?;
+            if let Some(value) = audit.get(last.0)? {
+                return AuditEntry::read(last, value.value()).map(Some);
+            }
+            match self.transaction.open_table(LOG)?.get(last.0)? {
+                None => Ok(None),
+                Some(_) => {
+                    Err(corrupt(format!("who made the change set that ends at {last} is lost")))
+                }
+            }
         })
     }
 
@@ -400,7 +405,7 @@ impl View {
             let table = self.transaction.open_table(FLEET)?;
             let rows = table.iter()?.map(|row| {
                 let (edge, value) = row?;
-                FleetRow::read(edge.value(), value.value()).map_err(malformed)
+                FleetRow::read(edge.value(), value.value())
             });
             rows.collect()
         })

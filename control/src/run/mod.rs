@@ -19,7 +19,7 @@ pub use process::main;
 use tokio::{
     net::TcpListener,
     sync::watch,
-    task::{JoinSet, spawn_blocking},
+    task::{JoinSet, spawn, spawn_blocking},
     time::{interval, timeout},
 };
 
@@ -180,7 +180,7 @@ impl ControlPlane {
             self;
         let (drain, draining) = watch::channel(false);
         tasks.spawn(tell_status(log.clone(), fleet.clone(), draining.clone()));
-        tasks.spawn(log.clone().keep_scrubbing());
+        let scrubbing = spawn(log.clone().keep_scrubbing(draining.clone()));
         tasks.spawn({
             let fleet = fleet.clone();
             async move { fleet.keep().await }
@@ -218,6 +218,8 @@ impl ControlPlane {
         }
         log.close().await;
         tasks.shutdown().await;
+        // What it reads would keep the log open.
+        let _ = scrubbing.await;
         let head = *log.head().borrow();
         tracing::info!(%head, "stopped");
         Ok(())

@@ -59,7 +59,7 @@ impl Control {
         Self::start_in(tempfile::tempdir().unwrap()).await
     }
 
-    async fn start_in(dir: TempDir) -> Self {
+    pub async fn start_in(dir: TempDir) -> Self {
         let control = ControlPlane::start(config_in(dir.path()), recorder()).await.unwrap();
         let (addresses, config) = (control.addresses(), control.config());
         let (stop, stopped) = oneshot::channel::<()>();

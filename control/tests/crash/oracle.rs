@@ -144,7 +144,7 @@ pub async fn go_on(
                 owner,
                 rtype: edgesync_core::Rtype::TXT,
                 ttl: 1,
-                rdata: random.next().to_be_bytes()[..].to_vec().into(),
+                rdata: random.any().to_be_bytes()[..].to_vec().into(),
             };
             let (operations, serial) = (vec![Operation::Create(more)], Serial::AsWritten);
             (zone.clone(), Action::Change { operations, serial })

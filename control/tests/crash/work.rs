@@ -60,7 +60,7 @@ pub fn record(zone: &Name, random: &mut Random) -> RecordData {
         let rdata = vec![192, 0, 2, u8::try_from(random.below(8)).unwrap()];
         return RecordData { owner, rtype: Rtype::A, ttl: 300, rdata: rdata.into() };
     }
-    let owner = Name::parse(&format!("t{}", random.next()), zone).unwrap();
+    let owner = Name::parse(&format!("t{}", random.any()), zone).unwrap();
     let strings = if random.one_in(20) { 16 } else { 1 };
     RecordData { owner, rtype: Rtype::TXT, ttl: 300, rdata: text(strings, random).into() }
 }
@@ -71,7 +71,7 @@ fn text(strings: usize, random: &mut Random) -> Vec<u8> {
     for _ in 0..strings {
         let length = random.below(256);
         rdata.push(u8::try_from(length).unwrap());
-        rdata.extend((0..length).map(|_| random.next().to_be_bytes()[0]));
+        rdata.extend((0..length).map(|_| random.any().to_be_bytes()[0]));
     }
     rdata
 }
@@ -214,7 +214,7 @@ impl Worker {
 }
 
 fn unique(zone: &Name, random: &mut Random) -> Option<RecordData> {
-    let owner = Name::parse(&format!("u{}", random.next()), zone).unwrap();
+    let owner = Name::parse(&format!("u{}", random.any()), zone).unwrap();
     Some(RecordData { owner, rtype: Rtype::TXT, ttl: 60, rdata: text(1, random).into() })
 }
 
