@@ -59,3 +59,23 @@ proto:
 # Documentation of all crates
 doc:
     cargo doc --workspace --no-deps --open
+
+# SIGKILL of an edge at random times under load
+torture-kill-edge CYCLES="5000":
+    EDGESYNC_TORTURE_CYCLES={{CYCLES}} cargo test --release -p edgesync-tests --test torture kill_edge -- --nocapture --test-threads 1
+
+# SIGKILL of the control plane at random times under load
+torture-kill-control CYCLES="5000":
+    EDGESYNC_TORTURE_CYCLES={{CYCLES}} cargo test --release -p edgesync-tests --test torture kill_control -- --nocapture --test-threads 1
+
+# SIGKILL after each single system call of a small life (0: after every one; else a sample of so many)
+torture-syscalls SAMPLE="0":
+    EDGESYNC_TORTURE_SYSCALLS={{SAMPLE}} cargo test --release -p edgesync-tests --test torture syscalls -- --nocapture --test-threads 1
+
+# The disk as a power cut leaves it (root, loop devices, mkfs.ext4)
+torture-power CUTS="220":
+    EDGESYNC_TORTURE_CUTS={{CUTS}} cargo test --release -p edgesync-tests --test torture power -- --nocapture --test-threads 1
+
+# One flipped bit in an edge's store
+torture-flips FLIPS="10000":
+    EDGESYNC_TORTURE_FLIPS={{FLIPS}} cargo test --release -p edgesync-tests --test torture flips -- --nocapture --test-threads 1
