@@ -67,6 +67,8 @@ pub struct LogConfig {
     pub retention_age: Period,
     /// The oldest change sets are compacted away while all together are larger.
     pub retention_size: ByteSize,
+    /// What has to stay free on the disk of `data_dir`; below that writes are refused.
+    pub min_free: ByteSize,
 }
 
 /// The snapshots.
@@ -110,6 +112,7 @@ impl Default for Config {
                 queue: ByteSize::from_mib(64),
                 retention_age: Period::from_secs(7 * 24 * 3_600),
                 retention_size: ByteSize::from_mib(4_096),
+                min_free: ByteSize::from_mib(64),
             },
             sessions: SessionsConfig { heartbeat: Period::from_secs(1), max_sessions: 10_000 },
             snapshots: SnapshotsConfig { at_once: 4 },
@@ -272,6 +275,7 @@ mod tests {
             "max_sessions",
             "retention_age",
             "retention_size",
+            "min_free",
             "at_once",
             "grace",
         ] {
