@@ -17,8 +17,10 @@ use crate::{
 
 /// Writers of a load.
 const WRITERS: u64 = 4;
-/// A restarted daemon answers within this.
-pub const RESTART: Duration = Duration::from_secs(2);
+/// A restarted daemon answers within this (F-01): 19 of 20 times here, where other tests run beside.
+const RESTART: Duration = Duration::from_secs(2);
+/// And within this always.
+const RESTART_MOST: Duration = Duration::from_secs(15);
 
 /// Everything that one run of torture has.
 pub struct World {
@@ -30,6 +32,8 @@ pub struct World {
     pub stores_put_aside: bool,
     load: Option<Load>,
     watchers: Vec<Watcher>,
+    /// Times from start to the first answer.
+    restarts: Vec<Duration>,
 }
 
 /// What a run has shown when it was judged.
@@ -66,7 +70,8 @@ impl World {
             stack.start_edge(edge);
         }
         eventually("the edges register", || stack.fleet().len() >= stack.edges.len());
-        Self { stack, history, stores_put_aside: false, load: None, watchers: Vec::new() }
+        let (watchers, restarts) = (Vec::new(), Vec::new());
+        Self { stack, history, stores_put_aside: false, load: None, watchers, restarts }
     }
 
     /// Begins to write, and to read all edges.
@@ -101,7 +106,16 @@ impl World {
         (verdict.head, verdict.exports) = (head, exports);
         (verdict.writes, verdict.resolved) = (self.history.count(), self.history.all_resolved());
         self.compare(&model);
+        self.restarts.sort_unstable();
+        let usual = self.restarts.get(self.restarts.len() * 19 / 20);
+        assert!(usual.is_none_or(|usual| *usual < RESTART), "restarts took {:?}", self.restarts);
         (model, verdict)
+    }
+
+    /// Notes how long a daemon took to answer.
+    fn restarted(&mut self, took: Duration) {
+        assert!(took < RESTART_MOST, "a restarted daemon answered after {took:?}");
+        self.restarts.push(took);
     }
 
     /// Compares the control plane and all edges with a model.
@@ -162,9 +176,15 @@ impl World {
             answer = watch::status(&socket);
             answer.is_some()
         });
-        let took = begin.elapsed();
-        assert!(took < RESTART, "edge {edge} answered after {took:?}");
+        self.restarted(begin.elapsed());
         answer.expect("an answer")
+    }
+
+    /// Says that an edge's store will be put aside when it starts again, so that it begins anew. The
+    /// edge has ended.
+    pub fn put_aside(&mut self, edge: usize) {
+        self.stores_put_aside = true;
+        self.watchers[edge].forget();
     }
 
     /// Starts the control plane again, and waits until it is ready, which may not take long.
@@ -172,7 +192,7 @@ impl World {
         let begin = Instant::now();
         self.stack.start_control();
         let took = begin.elapsed();
-        assert!(took < RESTART, "the control plane was ready after {took:?}");
+        self.restarted(took);
         took
     }
 }

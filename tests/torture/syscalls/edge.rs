@@ -61,6 +61,7 @@ impl Place {
             runtime().block_on(async { Caller::new(&url).commit(&key, set, &history).await });
             if number == middle {
                 stack.start_edge(EDGE);
+                eventually("the edge registers", || !stack.fleet().is_empty());
                 stack.settle();
                 stack.edge(EDGE).kill();
                 copy(stack.edge_dir(EDGE), &half);
