@@ -3,6 +3,7 @@
 //!
 //! Nothing here knows of records, logs or sessions.
 
+pub mod audit;
 pub mod config;
 pub mod exit;
 pub mod listen;
