@@ -11,6 +11,7 @@ pub mod lock;
 pub mod logging;
 pub mod metrics;
 pub mod page;
+pub mod peer;
 mod process;
 pub mod signals;
 pub mod systemd;
