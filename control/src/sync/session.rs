@@ -152,8 +152,9 @@ impl Session {
         };
         let head = *self.api.log.released().borrow();
         tracing::info!(edge = %hello.edge, from = %offset, head = %head.offset, "session begins");
-        self.filter.clone_from(&hello.filter);
-        self.feed(SenderInput::Hello { hello, ours, floor, head });
+        let filter = hello.filter.clone();
+        self.filter.clone_from(&filter);
+        self.feed(SenderInput::Hello { hello, filter, ours, floor, head });
     }
 
     /// Passes on what some zones are; the edge hears of those that it wants.

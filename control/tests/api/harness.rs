@@ -179,7 +179,7 @@ impl Edge {
             edge_id: id.to_owned(),
             instance_id: vec![7; 16].into(),
             boot_epoch: 1,
-            filter: Some(v1::Filter { all_zones: true, zones: Vec::new() }),
+            filter: Some(v1::Filter { all_zones: true, ..v1::Filter::default() }),
             protocol: 1,
             version: "test".to_owned(),
             ..Default::default()

@@ -14,12 +14,14 @@
 //! ```
 
 mod assembly;
+mod filter;
 mod receiver;
 mod sender;
 
 use std::time::Duration;
 
 use bytes::Bytes;
+pub use filter::Filter;
 pub use receiver::{Receiver, ReceiverInput, ReceiverOutput};
 pub use sender::{Sender, SenderConfig, SenderInput, SenderOutput};
 
@@ -37,39 +39,6 @@ pub const PROTOCOL: u32 = 1;
 /// Identity of a running process, drawn at random when it starts (rule 22).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct InstanceId(pub [u8; 16]);
-
-/// Which zones an edge wants. "All" is said, never meant by an empty list (rule 13).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Filter {
-    /// All zones.
-    All,
-    /// These, sorted; at least one.
-    Zones(Vec<Name>),
-}
-
-impl Filter {
-    /// True if a zone is wanted.
-    #[must_use]
-    pub fn wants(&self, zone: &Name) -> bool {
-        match self {
-            Self::All => true,
-            Self::Zones(zones) => zones.binary_search(zone).is_ok(),
-        }
-    }
-
-    /// Hash of the filter, which a store keeps beside its position.
-    #[must_use]
-    pub fn hash(&self) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new();
-        match self {
-            Self::All => hasher.update(b"all"),
-            Self::Zones(zones) => zones
-                .iter()
-                .fold(hasher.update(b"zones"), |hasher, zone| hasher.update(zone.wire())),
-        };
-        *hasher.finalize().as_bytes()
-    }
-}
 
 /// What an edge says first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +90,8 @@ pub struct Welcome {
     pub heartbeat: Duration,
     /// Version of the protocol for this session.
     pub protocol: u32,
+    /// Which zones the session is for: what the edge asked for, or what it may have of that.
+    pub filter: Filter,
 }
 
 /// A committed change set, whole, as it travels.

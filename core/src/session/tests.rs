@@ -175,7 +175,8 @@ fn another_history_is_never_applied_as_a_difference() {
     let (ours, head) = (other_log.hash_at(position.offset), other_log.head);
     let hello = hello(Some(position), Filter::All);
     let floor = Offset::ZERO;
-    sender.handle(SenderInput::Hello { hello, ours, floor, head }, Instant::now());
+    let filter = Filter::All;
+    sender.handle(SenderInput::Hello { hello, filter, ours, floor, head }, Instant::now());
     let Some(SenderOutput::Send(ToEdge::Welcome(welcome))) = sender.poll() else { panic!() };
     assert!(matches!(welcome.start, Start::Snapshot { diverged: true, .. }));
 }

@@ -188,14 +188,14 @@ impl Session {
                 self.status.send_modify(|s| s.snapshot = Some((manifest, staged.next)));
                 ReceiverInput::Staged(staged)
             }
-            Report::Installed { position, scope } => {
+            Report::Installed { position, scope, filter } => {
                 let repaired = u64::from(scope != Scope::Store);
                 self.metrics.installed(&scope);
                 self.status.send_modify(|status| {
                     status.snapshot = None;
                     status.repairs += repaired;
                 });
-                ReceiverInput::Installed { position, scope }
+                ReceiverInput::Installed { position, scope, filter }
             }
             Report::Rejected { reason } => {
                 self.metrics.rejected();

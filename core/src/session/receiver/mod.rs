@@ -54,6 +54,8 @@ pub enum ReceiverInput {
         position: Position,
         /// What it has taken the place of.
         scope: Scope,
+        /// Hash of the filter that a whole store is of with it.
+        filter: [u8; 32],
     },
     /// A snapshot is not what it said, and was thrown away.
     Rejected {
@@ -140,6 +142,8 @@ enum Phase {
 #[derive(Debug)]
 pub struct Receiver {
     identity: Hello,
+    /// Which zones the session is for, as the last Welcome said.
+    filter: Filter,
     phase: Phase,
     /// What was handed out to be applied; none before the first Welcome of an empty store.
     received: Option<Position>,
@@ -183,6 +187,7 @@ impl Receiver {
             replacing: false,
             asked: HashSet::new(),
             repaired: HashMap::new(),
+            filter: identity.filter.clone(),
             identity,
             seen: Offset::ZERO,
             acked: Offset::ZERO,
@@ -272,7 +277,9 @@ impl Receiver {
                 self.restart(Duration::ZERO, "resumed by hand");
             }
             ReceiverInput::Staged(staged) => self.chunks_durable(staged),
-            ReceiverInput::Installed { position, scope } => self.installed(position, scope, now),
+            ReceiverInput::Installed { position, scope, filter } => {
+                self.installed(position, scope, filter, now);
+            }
             ReceiverInput::Rejected { reason } => self.rejected(&reason),
             ReceiverInput::Drifted { zone } => self.drifted(zone, now),
             ReceiverInput::Reopened { position, staged } => {
@@ -372,6 +379,7 @@ impl Receiver {
     fn welcomed(&mut self, welcome: Welcome, now: Instant) {
         self.head = welcome.head.offset;
         self.heartbeat = welcome.heartbeat;
+        self.filter = welcome.filter;
         self.alive(now);
         self.phase = Phase::Live;
         match welcome.start {
@@ -408,8 +416,7 @@ impl Receiver {
         }
         // A filtered edge has not all sets that the hash chains, and can only keep it (rule 12).
         let ours = received.hash.chain(set.first, set.last, &set.body);
-        if self.identity.filter == Filter::All && (set.hash != ours || set.first != set.prev.next())
-        {
+        if self.filter == Filter::All && (set.hash != ours || set.first != set.prev.next()) {
             return self.broken(&format!("the history hash of the set {} differs", set.first));
         }
         self.received = Some(Position { offset: set.last, hash: set.hash, ..received });

@@ -31,7 +31,7 @@ impl Receiver {
     pub(super) fn begin_snapshot(&mut self, manifest: Manifest, next: u32) {
         let ours = self.staged.filter(|staged| staged.id == manifest.id);
         let fits = match manifest.scope {
-            Scope::Store => self.replacing,
+            Scope::Store => self.replacing && manifest.filter == self.filter.hash(),
             // A repair is a barrier: it stands where the edge stands (rule 16).
             Scope::Zone(_) => !self.replacing && self.received == Some(manifest.position),
         };
@@ -93,9 +93,15 @@ impl Receiver {
     }
 
     /// The store has put a snapshot in the place of what it had.
-    pub(super) fn installed(&mut self, position: Position, scope: Scope, now: Instant) {
+    pub(super) fn installed(
+        &mut self,
+        position: Position,
+        scope: Scope,
+        filter: [u8; 32],
+        now: Instant,
+    ) {
         match scope {
-            Scope::Store => self.identity.stored_filter = self.identity.filter.hash(),
+            Scope::Store => self.identity.stored_filter = filter,
             Scope::Zone(zone) => {
                 self.asked.remove(&zone);
                 self.repaired.insert(zone, now);

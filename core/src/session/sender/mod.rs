@@ -10,8 +10,8 @@ use std::{
 
 use self::snapshot::Snapshots;
 use super::{
-    Ack, CommittedSet, GoodbyeReason, Halt, Hello, PROTOCOL, Start, ToControl, ToEdge, Welcome,
-    assembly,
+    Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, PROTOCOL, Start, ToControl, ToEdge,
+    Welcome, assembly,
 };
 use crate::{
     limits::{
@@ -37,6 +37,8 @@ pub enum SenderInput {
     Hello {
         /// The message.
         hello: Hello,
+        /// What it asks for, or what it may have of that (rule 13).
+        filter: Filter,
         /// The log's own hash there.
         ours: Option<HistoryHash>,
         /// The position that the log begins after.
@@ -150,6 +152,8 @@ pub struct Sender {
     window: usize,
     fetching: bool,
     greeted: bool,
+    /// Which zones the session is for, once it has been greeted.
+    filter: Option<Filter>,
     halted: bool,
     closed: bool,
     snapshots: Snapshots,
@@ -174,6 +178,7 @@ impl Sender {
             window: 0,
             fetching: false,
             greeted: false,
+            filter: None,
             halted: false,
             closed: false,
             snapshots: Snapshots::default(),
@@ -218,8 +223,8 @@ impl Sender {
             return;
         }
         match input {
-            SenderInput::Hello { hello, ours, floor, head } => {
-                self.hello(&hello, &History { ours, floor, head }, now);
+            SenderInput::Hello { hello, filter, ours, floor, head } => {
+                self.hello(&hello, filter, &History { ours, floor, head }, now);
             }
             SenderInput::Message(message) => self.message(message, now),
             SenderInput::Head(head) => {
@@ -264,14 +269,14 @@ impl Sender {
         self.goodbye(GoodbyeReason::Refused, Duration::ZERO, message.to_owned());
     }
 
-    fn hello(&mut self, hello: &Hello, history: &History, now: Instant) {
+    fn hello(&mut self, hello: &Hello, filter: Filter, history: &History, now: Instant) {
         if self.greeted {
             return self.refuse("Hello came twice");
         }
         if hello.protocol < 1 {
             return self.refuse("Hello asks for a version of the protocol below 1");
         }
-        let (start, head) = (history.judge(hello), history.head);
+        let (start, head) = (history.judge(hello, &filter), history.head);
         self.greeted = true;
         self.head = head;
         if let (Start::Resume, Some(position)) = (&start, hello.position) {
@@ -286,7 +291,8 @@ impl Sender {
         self.next_heartbeat = Some(now + self.config.heartbeat);
         let (heartbeat, protocol) = (self.config.heartbeat, PROTOCOL.min(hello.protocol));
         let snapshot = matches!(start, Start::Snapshot { .. });
-        self.send(ToEdge::Welcome(Welcome { start, head, heartbeat, protocol }));
+        self.filter = Some(filter.clone());
+        self.send(ToEdge::Welcome(Welcome { start, head, heartbeat, protocol, filter }));
         if snapshot {
             self.ask_for_snapshot(Scope::Store, hello.staged);
         }
@@ -307,6 +313,9 @@ impl Sender {
                 self.outputs.push_back(SenderOutput::Nacked(halt));
             }
             ToControl::SnapshotAck(staged) => self.chunks_acked(staged, now),
+            ToControl::Repair { zone } if !self.filter.as_ref().is_some_and(|f| f.wants(&zone)) => {
+                self.refuse("a repair of a zone that the session is not for");
+            }
             ToControl::Repair { zone } => self.repair(zone),
         }
     }
@@ -416,11 +425,13 @@ struct History {
 impl History {
     /// Whether the edge's position is in this log's history, and what follows it still there
     /// (rules 12, 13).
-    fn judge(&self, hello: &Hello) -> Start {
+    fn judge(&self, hello: &Hello, filter: &Filter) -> Start {
         let (floor, head) = (self.floor, self.head);
         let snapshot = |diverged, reason| Start::Snapshot { reason, diverged };
+        // An empty store is the fold of the filter that it asks for, and no other.
+        let is_of_filter = hello.stored_filter == filter.hash();
         match hello.position {
-            None if floor == Offset::ZERO => Start::Resume,
+            None if floor == Offset::ZERO && is_of_filter => Start::Resume,
             None => snapshot(false, "the edge is empty".to_owned()),
             Some(theirs) if theirs.log != head.log => snapshot(
                 true,
@@ -444,7 +455,7 @@ impl History {
                     theirs.offset
                 ),
             ),
-            Some(_) if hello.stored_filter != hello.filter.hash() => {
+            Some(_) if !is_of_filter => {
                 snapshot(false, "the zones that the edge is for have changed".to_owned())
             }
             Some(_) => Start::Resume,
