@@ -110,7 +110,7 @@ impl SimLog {
             if left == 0 || set.last > upto {
                 break;
             }
-            left = left.saturating_sub(set.body.len());
+            left = left.saturating_sub(set.credit());
             sets.push(set.clone());
         }
         let read_to = sets.last().map_or(self.head, |set| Position {

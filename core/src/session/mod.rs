@@ -27,6 +27,7 @@ pub use sender::{Sender, SenderConfig, SenderInput, SenderOutput};
 
 use crate::{
     edge_id::EdgeId,
+    limits::SET_OVERHEAD_OCTETS,
     name::Name,
     position::{HistoryHash, Offset, Position},
     sample::Sample,
@@ -107,6 +108,14 @@ pub struct CommittedSet {
     pub hash: HistoryHash,
     /// Its bytes, as the log has them.
     pub body: Bytes,
+}
+
+impl CommittedSet {
+    /// What it costs of a window while it is unacknowledged: its octets, and what is kept beside them.
+    #[must_use]
+    pub fn credit(&self) -> usize {
+        self.body.len().saturating_add(SET_OVERHEAD_OCTETS)
+    }
 }
 
 /// A committed change set, or a part of one that is larger than a frame.

@@ -12,7 +12,7 @@ use super::*;
 use crate::snapshot::Snapshots;
 use crate::{
     config::Config,
-    fleet::Fleet,
+    fleet::{AdmissionConfig, Fleet},
     log::{Caller, IdempotencyKey, Log, Options},
 };
 
@@ -30,7 +30,8 @@ fn bench(changes: usize) -> Bench {
         queue_bytes: 1 << 20,
     };
     let log = Log::open(&options).unwrap();
-    let fleet = Fleet::open(log.clone()).unwrap();
+    let admission = AdmissionConfig { max_sessions: 1, per_second: 1, burst: 1 };
+    let fleet = Fleet::open(log.clone(), admission).unwrap();
     let (config, drain) = (watch::channel(Config::default()).1, watch::channel(false).1);
     let snapshots = Snapshots::open(log.clone(), dir.path().join("snapshots"), 1).unwrap();
     let mut api = Api::new(log, fleet, snapshots, config, drain);

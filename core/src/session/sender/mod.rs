@@ -1,5 +1,6 @@
 //! The control plane's end of a session: what may be sent, and when. It never holds more than one
-//! frame, and never lets more than the edge's window go unacknowledged (invariant 16).
+//! frame, and never lets more than the edge's window go unacknowledged, nor more than some heartbeats
+//! unanswered (invariant 16).
 
 mod snapshot;
 
@@ -15,8 +16,8 @@ use super::{
 };
 use crate::{
     limits::{
-        FENCED_WAIT, FRAME_OCTETS, HEARTBEATS_MISSED, PROGRESS_COALESCED, WINDOW_OCTETS,
-        WINDOW_OCTETS_MAX,
+        FENCED_WAIT, FRAME_OCTETS, HEARTBEATS_AHEAD, HEARTBEATS_MISSED, HELLO_WAIT,
+        PROGRESS_COALESCED, SAMPLES_AHEAD, WINDOW_OCTETS, WINDOW_OCTETS_MAX,
     },
     position::{HistoryHash, Offset, Position},
     sample::Sample,
@@ -90,8 +91,8 @@ pub enum SenderInput {
 pub enum SenderOutput {
     /// Send a message.
     Send(ToEdge),
-    /// Read the log after an offset, up to so many octets, but at least one set; answer with
-    /// [`SenderInput::Fetched`].
+    /// Read the log after an offset, up to so many octets as [`CommittedSet::credit`] counts them, but
+    /// at least one set; answer with [`SenderInput::Fetched`].
     Fetch {
         /// After this offset.
         after: Offset,
@@ -160,6 +161,8 @@ pub struct Sender {
     /// What some zones are, and where: sent when the edge is sent there.
     sample: Option<(Position, Sample)>,
     next_heartbeat: Option<Instant>,
+    /// Heartbeats that the edge has not answered.
+    unanswered: u32,
     deadline: Instant,
     outputs: VecDeque<SenderOutput>,
 }
@@ -184,7 +187,8 @@ impl Sender {
             snapshots: Snapshots::default(),
             sample: None,
             next_heartbeat: None,
-            deadline: now + config.heartbeat * HEARTBEATS_MISSED,
+            unanswered: 0,
+            deadline: now + HELLO_WAIT,
             config,
             outputs: VecDeque::new(),
         }
@@ -212,7 +216,13 @@ impl Sender {
             return self.goodbye(GoodbyeReason::Timeout, Duration::ZERO, message);
         }
         if self.next_heartbeat.is_some_and(|due| now >= due) {
-            self.heartbeat(None, now);
+            // Behind so many that wait at the edge, one more says nothing; what the edge reads is
+            // sign of life enough.
+            if self.unanswered < HEARTBEATS_AHEAD {
+                self.heartbeat(None, now);
+            } else {
+                self.next_heartbeat = Some(now + self.config.heartbeat);
+            }
             self.next_repair();
         }
     }
@@ -231,9 +241,11 @@ impl Sender {
                 self.head = head;
                 self.advance(now);
             }
-            // One that waits for its place is not put off by the next: under load none would come.
+            // One that waits for its place is not put off by the next: under load none would come. An
+            // edge that is slow to answer has better things to read.
             SenderInput::Sample(position, sample) => {
-                if self.sample.is_none() && position.offset >= self.read.offset {
+                let has_time = self.unanswered < SAMPLES_AHEAD && self.sample.is_none();
+                if has_time && position.offset >= self.read.offset {
                     self.sample = Some((position, sample));
                     self.advance(now);
                 }
@@ -321,6 +333,11 @@ impl Sender {
     }
 
     fn ack(&mut self, ack: Ack, now: Instant) {
+        if ack.last == self.sent {
+            self.unanswered = 0;
+        } else if ack.first > ack.last {
+            self.unanswered = self.unanswered.saturating_sub(1);
+        }
         if ack.last > self.acked {
             self.acked = ack.last;
             let mut durable = None;
@@ -379,7 +396,7 @@ impl Sender {
         let mut frame = Vec::with_capacity(sets.len());
         for mut set in sets {
             set.prev = std::mem::replace(&mut self.sent, set.last);
-            let octets = set.body.len();
+            let octets = set.credit();
             let position = Position { offset: set.last, hash: set.hash, ..self.head };
             self.in_flight.push_back(InFlight { position, octets });
             self.in_flight_octets = self.in_flight_octets.saturating_add(octets);
@@ -411,6 +428,7 @@ impl Sender {
             self.sent = progress.offset;
             self.in_flight.push_back(InFlight { position: progress, octets: 0 });
         }
+        self.unanswered = self.unanswered.saturating_add(1);
         self.send(ToEdge::Heartbeat { prev, progress, head, sample });
     }
 }

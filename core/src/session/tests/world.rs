@@ -94,7 +94,7 @@ impl ModelLog {
             if left == 0 || set.last > upto {
                 break;
             }
-            left = left.saturating_sub(set.body.len());
+            left = left.saturating_sub(set.credit());
             read_to = Position { offset: set.last, hash: set.hash, ..self.head };
             if set.first.0 % stride == 0 {
                 sets.push(set.clone());
