@@ -168,6 +168,9 @@ pub struct Receiver {
     head: Offset,
     duplicates: u64,
     halted: Option<Halt>,
+    /// What the edge had halted before when a snapshot was said to come: it is so again, should the
+    /// stream end before all of that has come.
+    set_aside: Option<Halt>,
     heartbeat: Duration,
     deadline: Option<Instant>,
     outputs: VecDeque<ReceiverOutput>,
@@ -195,6 +198,7 @@ impl Receiver {
             head: Offset::ZERO,
             duplicates: 0,
             halted: None,
+            set_aside: None,
             heartbeat: WELCOME_WAIT,
             deadline: None,
             outputs: VecDeque::new(),
@@ -273,7 +277,7 @@ impl Receiver {
                 self.nack();
             }
             ReceiverInput::Resumed => {
-                self.halted = None;
+                (self.halted, self.set_aside) = (None, None);
                 self.restart(Duration::ZERO, "resumed by hand");
             }
             ReceiverInput::Staged(staged) => self.chunks_durable(staged),
@@ -291,6 +295,7 @@ impl Receiver {
                 self.deadline = None;
                 self.assembly = Assembly::default();
                 (self.incoming, self.replacing) = (None, false);
+                self.halted = self.halted.take().or(self.set_aside.take());
                 self.asked.clear();
             }
         }

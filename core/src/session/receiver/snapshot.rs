@@ -25,7 +25,7 @@ impl Receiver {
     /// halted before is in the snapshot.
     pub(super) fn await_snapshot(&mut self) {
         (self.seen, self.acked) = (Offset::ZERO, Offset::ZERO);
-        (self.replacing, self.halted) = (true, None);
+        (self.replacing, self.set_aside) = (true, self.halted.take());
     }
 
     pub(super) fn begin_snapshot(&mut self, manifest: Manifest, next: u32) {
@@ -77,6 +77,7 @@ impl Receiver {
             }
         }
         if is_new {
+            self.set_aside = None;
             self.outputs.push_back(ReceiverOutput::Install(id));
         }
     }
