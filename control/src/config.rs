@@ -71,6 +71,8 @@ pub struct LogConfig {
     pub retention_age: Period,
     /// The oldest change sets are compacted away while all together are larger.
     pub retention_size: ByteSize,
+    /// What has to stay free on the disk of `data_dir`; below that writes are refused.
+    pub min_free: ByteSize,
 }
 
 /// The snapshots.
@@ -120,6 +122,7 @@ impl Default for Config {
                 queue: ByteSize::from_mib(64),
                 retention_age: Period::from_secs(7 * 24 * 3_600),
                 retention_size: ByteSize::from_mib(4_096),
+                min_free: ByteSize::from_mib(64),
             },
             sessions: SessionsConfig {
                 heartbeat: Period::from_secs(1),
@@ -300,6 +303,7 @@ mod tests {
             "max_greeting",
             "retention_age",
             "retention_size",
+            "min_free",
             "at_once",
             "grace",
         ] {

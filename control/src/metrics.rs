@@ -71,6 +71,19 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
         ),
         (
             Gauge,
+            "edgesync_control_disk_full",
+            Unit::Count,
+            "1 while writes are refused because the log has too little room, else 0; the reason is \
+             in the log and in each refusal.",
+        ),
+        (
+            Counter,
+            "edgesync_control_reserve_given_total",
+            Unit::Count,
+            "Times that the disk was full in the middle of a write, and the room kept for it was used.",
+        ),
+        (
+            Gauge,
             "edgesync_control_released_offset",
             Unit::Count,
             "Offset up to which changes are released to edges.",
@@ -257,11 +270,12 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
 };
 
 /// Counters without labels: there from the start, so that their first increase is seen as one.
-const FROM_THE_START: [&str; 4] = [
+const FROM_THE_START: [&str; 5] = [
     "edgesync_control_changes_total",
     "edgesync_control_corrupt_reads_total",
     "edgesync_control_fenced_total",
     "edgesync_control_latency_spikes_total",
+    "edgesync_control_reserve_given_total",
 ];
 
 /// Tells the recorder what each metric is.

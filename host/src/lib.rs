@@ -1,5 +1,6 @@
 //! What Edgesync's programs need from the host they run on, so that each of them does it alike:
-//! configuration, the lock of a data directory, signals, systemd, logs, metrics and their page.
+//! configuration, the lock of a data directory, room on the disk, signals, systemd, logs, metrics and
+//! their page.
 //!
 //! Nothing here knows of records, logs or sessions.
 
@@ -13,6 +14,7 @@ pub mod metrics;
 pub mod page;
 pub mod peer;
 mod process;
+pub mod room;
 pub mod signals;
 pub mod systemd;
 pub mod units;

@@ -72,7 +72,9 @@ impl DirLock {
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        let named = file.set_len(0).and_then(|()| writeln!(file, "{}", process::id()));
+        // Written over what is there: a full disk has no room for a new block.
+        let name = format!("{}\n", process::id());
+        let named = file.write_all(name.as_bytes()).and_then(|()| file.set_len(name.len() as u64));
         named.map_err(failed)?;
         Ok(Self { dir: dir.to_owned(), _file: file })
     }

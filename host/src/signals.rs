@@ -1,8 +1,10 @@
 //! What the host asks of a daemon: to end (SIGTERM, or SIGINT from a terminal), or to read its
-//! configuration again (SIGHUP).
+//! configuration again (SIGHUP). A file that has come to the limit on its size asks for nothing
+//! (SIGXFSZ): the write that ran into it fails, and its writer knows what to do.
 
 use std::io;
 
+use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a daemon is asked to do.
@@ -20,6 +22,8 @@ pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// Taken so that it does not end the process; never waited for.
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -32,6 +36,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            _file_size: signal(SignalKind::from_raw(Number::XFSZ.as_raw()))?,
         })
     }
 
@@ -48,7 +53,9 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
-    use rustix::process::{Signal as Raw, getpid, kill_process};
+    use std::time::Duration;
+
+    use rustix::process::{getpid, kill_process};
 
     use super::*;
 
@@ -56,12 +63,20 @@ mod tests {
     async fn each_signal_is_the_request_that_it_stands_for() {
         let mut signals = Signals::take().unwrap();
         for (raw, request) in [
-            (Raw::HUP, Request::Reload),
-            (Raw::TERM, Request::Terminate),
-            (Raw::INT, Request::Terminate),
+            (Number::HUP, Request::Reload),
+            (Number::TERM, Request::Terminate),
+            (Number::INT, Request::Terminate),
         ] {
             kill_process(getpid(), raw).unwrap();
             assert_eq!(signals.next().await, request);
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_at_the_limit_of_its_size_ends_nothing_and_asks_for_nothing() {
+        let mut signals = Signals::take().unwrap();
+        kill_process(getpid(), Number::XFSZ).unwrap();
+        let asked = tokio::time::timeout(Duration::from_millis(50), signals.next()).await;
+        assert!(asked.is_err(), "{asked:?}");
     }
 }

@@ -84,6 +84,7 @@ const fn class(error: &WriteError) -> (Code, &'static str) {
         WriteError::Guard { .. } => (Code::FailedPrecondition, "guard"),
         WriteError::StreamRefused => (Code::Aborted, "stream_refused"),
         WriteError::Empty => (Code::InvalidArgument, "empty"),
+        WriteError::DiskFull(_) => (Code::ResourceExhausted, "disk_full"),
         WriteError::Stopping => (Code::Unavailable, "stopping"),
         WriteError::Damaged(_) => (Code::DataLoss, "damaged"),
         WriteError::Store(_) => (Code::Unavailable, "store"),

@@ -29,6 +29,7 @@ async fn bench_for(max_sessions: usize) -> Bench {
         cache_bytes: 8 << 20,
         recent_bytes: 1 << 20,
         queue_bytes: 1 << 20,
+        min_free_bytes: 0,
     };
     let log = Log::open(&options).unwrap();
     let zone = Name::parse_origin("example.com").unwrap();

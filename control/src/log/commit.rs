@@ -1,7 +1,10 @@
 //! One group of writes as one transaction: each write is checked on the state that those before it
 //! leave, and then changes log, records, zones, audit and keys together (rules 1 to 9).
 
-use std::time::{Instant, SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Instant, SystemTime},
+};
 
 use edgesync_core::{
     change::{Change, ChangeSet},
@@ -12,14 +15,14 @@ use edgesync_core::{
     session::CommittedSet,
 };
 use edgesync_proto::convert::encode_set;
-use redb::Database;
+use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::{
     Committed, FleetRow, Write, WriteError, corrupt,
     guards::Guards,
     idempotency,
     prepare::{self, Prepared},
-    schema::{self, AuditEntry, LogEntry, META_HEAD},
+    schema::{self, AuditEntry, KEYS, LogEntry, META_HEAD},
     tables::{GenerationView, IndexedRecords, Tables},
 };
 
@@ -49,28 +52,43 @@ pub(super) struct Context<'a> {
     pub(super) guards: &'a mut Guards,
 }
 
+/// A write that is to be committed, if there is room for it.
+pub(super) struct Admission {
+    /// The write.
+    pub(super) write: Write,
+    /// Whether there is.
+    pub(super) room: Result<(), WriteError>,
+}
+
 /// Commits a group of writes durably, all in one sync of the disk. Refused ones change nothing.
 pub(super) fn group(
     database: &Database,
     head: Position,
-    writes: Vec<Write>,
-    fleet: &[FleetRow],
+    writes: Vec<Admission>,
+    fleet: &BTreeMap<String, FleetRow>,
     mut context: Context<'_>,
 ) -> Result<Done, redb::Error> {
-    let transaction = Tables::begin(database)?;
     let mut done = Done { outcomes: Vec::with_capacity(writes.len()), head, garbage: false };
+    if fleet.is_empty() && writes.iter().all(|admission| admission.room.is_err()) {
+        done.outcomes = refuse(database, writes)?;
+        return Ok(done);
+    }
+    let transaction = Tables::begin(database)?;
     {
         let now = context.now;
         let mut tables = Tables::open(&transaction)?;
         let octets = tables.octets()?;
-        for write in writes {
-            let outcome = one(&mut tables, write, &mut context, &mut done)?;
+        for Admission { write, room } in writes {
+            let outcome = one(write, |write| match room {
+                Ok(()) => take(&mut tables, write, &mut context, &mut done),
+                Err(full) => remembered(&tables.keys, &write, full),
+            })?;
             done.outcomes.push(outcome);
         }
         let sets = done.outcomes.iter().flat_map(|outcome| &outcome.sets);
         tables.set_octets(octets + sets.map(|(_, set)| set.body.len() as u64).sum::<u64>())?;
         idempotency::expire(&mut tables, now)?;
-        for row in fleet {
+        for row in fleet.values() {
             match &row.durable {
                 Some(position) => {
                     tables.fleet.insert(&*row.edge, &*FleetRow::value(&row.edge, position))?
@@ -84,19 +102,40 @@ pub(super) fn group(
     Ok(done)
 }
 
-/// Takes one write into the group.
+/// Refuses all writes of a group for want of room, without a transaction that writes.
+fn refuse(database: &Database, writes: Vec<Admission>) -> Result<Vec<Outcome>, redb::Error> {
+    if writes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys = database.begin_read()?.open_table(KEYS)?;
+    let refused = writes.into_iter().filter_map(|Admission { write, room }| {
+        room.err().map(|full| one(write, |write| remembered(&keys, &write, full)))
+    });
+    refused.collect()
+}
+
+/// What a write for which there is no room is told: what it was told before, if it was done then.
+fn remembered(
+    keys: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    write: &Write,
+    full: WriteError,
+) -> Result<Taken, Interrupted> {
+    let remembered = idempotency::find(keys, write).map_err(damaged)?;
+    let answer = remembered.unwrap_or(Err(full));
+    answer.map(|committed| (committed, Vec::new())).map_err(Interrupted::Write)
+}
+
+/// Takes one write into the group, in its turn.
 fn one(
-    tables: &mut Tables<'_>,
     write: Write,
-    context: &mut Context<'_>,
-    done: &mut Done,
+    take: impl FnOnce(Write) -> Result<Taken, Interrupted>,
 ) -> Result<Outcome, redb::Error> {
     use std::sync::atomic::Ordering::Relaxed;
     let stream = write.stream.clone();
     let answer = if stream.as_ref().is_some_and(|refused| refused.load(Relaxed)) {
         Err(Interrupted::Write(WriteError::StreamRefused))
     } else {
-        take(tables, write, context, done)
+        take(write)
     };
     match answer {
         Ok((committed, sets)) => Ok(Outcome { answer: Ok(committed), sets }),
@@ -147,7 +186,7 @@ fn take(
     context: &mut Context<'_>,
     done: &mut Done,
 ) -> Result<Taken, Interrupted> {
-    let remembered = idempotency::find(tables, &write).map_err(damaged)?;
+    let remembered = idempotency::find(&tables.keys, &write).map_err(damaged)?;
     if let Some(answer) = remembered {
         return answer.map(|committed| (committed, Vec::new())).map_err(Interrupted::Write);
     }

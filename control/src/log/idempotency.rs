@@ -1,5 +1,6 @@
 //! Idempotency keys: a repeated call gets the first answer, another request under the same key is
-//! refused (rule 9). The sequencer alone looks, in the transaction that also commits.
+//! refused (rule 9). The sequencer alone looks, in the transaction that also commits,
+//! or in one that only reads while there is no room to commit.
 
 use std::time::SystemTime;
 
@@ -30,13 +31,13 @@ fn table_key(write: &Write) -> Option<[u8; 32]> {
 
 /// The answer that the first call with the write's key got, if there was one.
 pub(super) fn find(
-    tables: &Tables<'_>,
+    keys: &impl ReadableTable<&'static [u8], &'static [u8]>,
     write: &Write,
 ) -> Result<Option<Result<Committed, WriteError>>, redb::Error> {
     let (Some(key), Some(idempotency)) = (table_key(write), &write.idempotency) else {
         return Ok(None);
     };
-    let Some(value) = tables.keys.get(key.as_slice())? else { return Ok(None) };
+    let Some(value) = keys.get(key.as_slice())? else { return Ok(None) };
     let mut reader = Reader(unseal(&KEYS, &key, value.value())?);
     let mut read = || {
         let request: [u8; 32] = reader.take()?;

@@ -11,8 +11,11 @@ mod idempotency;
 mod open;
 mod pins;
 mod prepare;
+mod queue;
 mod recent;
+mod reserve;
 mod retention;
+mod room;
 mod sampler;
 mod schema;
 mod scrub;
@@ -36,6 +39,7 @@ use edgesync_core::{
     sample::Sample,
     stage::{Operation, RecordData, Refused, Serial},
 };
+use edgesync_host::room::Shortage;
 pub use history::HistoryError;
 pub use open::{OpenError, Options};
 pub use pins::Pin;
@@ -48,7 +52,7 @@ pub use view::{ReadError, View};
 
 use self::{
     pins::Pins,
-    sequencer::{FreezeOrder, Order, Queue},
+    queue::{FreezeOrder, Order, Queue},
 };
 
 /// Who asks for a write, and how: kept beside the log, never streamed (rule 1).
@@ -193,6 +197,9 @@ pub enum WriteError {
     /// It changes nothing.
     #[error("the change set is empty: give at least one operation")]
     Empty,
+    /// There is too little room for it; all that is there is read and streamed.
+    #[error("nothing was written: {0}; writes go on by themselves then")]
+    DiskFull(#[from] Shortage),
     /// The control plane stops.
     #[error("the control plane is stopping: try again")]
     Stopping,
@@ -212,6 +219,7 @@ pub struct Log {
 
 struct Shared {
     path: PathBuf,
+    min_free: u64,
     database: Arc<redb::Database>,
     queue: Queue,
     recent: Arc<recent::Recent>,
@@ -224,6 +232,7 @@ struct Heard {
     head: watch::Receiver<Position>,
     released: watch::Receiver<Position>,
     freeze: watch::Receiver<Option<Freeze>>,
+    full: watch::Receiver<Option<String>>,
     floor: watch::Receiver<Offset>,
     sample: watch::Receiver<Option<Arc<Sampled>>>,
     failed: watch::Receiver<Option<String>>,
@@ -291,7 +300,8 @@ impl Log {
         self.shared.queue.save_fleet(rows);
     }
 
-    /// Gives up the hidden generations that imports have left behind when the process ended.
+    /// Gives up the hidden generations that imports have left behind when the process ended. Those for
+    /// which there is no room go with the next import of their zone, or at the next start.
     ///
     /// # Errors
     /// If the store cannot be read or written.
@@ -299,14 +309,19 @@ impl Log {
         let read = || self.view()?.hidden_generations();
         let hidden = read().map_err(|error| WriteError::Store(error.to_string()))?;
         for (zone, generation) in hidden {
-            tracing::info!(%zone, "an import that was never finished is given up");
             let caller = Caller {
                 principal: "edgesync-control".to_owned(),
                 peer: "-".to_owned(),
                 method: "start",
             };
             let action = Action::DropGeneration(generation);
-            self.commit(Write::new(zone, action, caller)).await?;
+            match self.commit(Write::new(zone.clone(), action, caller)).await {
+                Ok(_) => tracing::info!(%zone, "an import that was never finished is given up"),
+                Err(error @ WriteError::DiskFull(_)) => {
+                    tracing::warn!(%zone, %error, "an import that was never finished stays hidden");
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }
@@ -315,6 +330,12 @@ impl Log {
     #[must_use]
     pub fn store_octets(&self) -> u64 {
         std::fs::metadata(&self.shared.path).map_or(0, |file| file.len())
+    }
+
+    /// Octets that have to stay free on the store's disk.
+    #[must_use]
+    pub fn min_free(&self) -> u64 {
+        self.shared.min_free
     }
 
     /// A consistent view of everything durable.
@@ -341,6 +362,12 @@ impl Log {
     #[must_use]
     pub fn frozen(&self) -> Option<Freeze> {
         self.shared.heard.freeze.borrow().clone()
+    }
+
+    /// Why writes are refused for want of room, if they are: one line.
+    #[must_use]
+    pub fn full(&self) -> Option<String> {
+        self.shared.heard.full.borrow().clone()
     }
 
     /// The offset that the log begins after.
@@ -380,11 +407,11 @@ impl Log {
     /// Forgets the change sets that end at or before an offset, but not what is pinned.
     ///
     /// # Errors
-    /// If the store fails.
+    /// If the store fails, or has not even room for that.
     pub async fn compact(&self, upto: Offset) -> Result<Compaction, WriteError> {
         let (answer, answered) = oneshot::channel();
         self.shared.queue.order(Order::Compact { upto, answer }).map_err(|_| self.stopped())?;
-        answered.await.map_err(|_| self.stopped())
+        answered.await.unwrap_or_else(|_| Err(self.stopped()))
     }
 
     /// Keeps what follows an offset from being compacted.

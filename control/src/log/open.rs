@@ -7,19 +7,22 @@ use std::{
 };
 
 use edgesync_core::position::{LogId, Offset, Position};
-use redb::{Builder, Database, ReadableDatabase, StorageBackend};
+use redb::{Builder, Database, ReadableDatabase, StorageBackend, backends::FileBackend};
 use tokio::sync::watch;
 
 use super::{
     Freeze, Heard, Shared,
     corrupt::guarded,
     pins::Pins,
+    queue::Queue,
     recent::Recent,
+    reserve::{Reserve, ReservedFile},
+    room::{self, LogRoom, Place},
     schema::{
         self, AUDIT, FLEET, FORMAT, GARBAGE, GENERATIONS, HISTORY, IDS, KEYS, KEYS_BY_TIME, LOG,
         META, META_FORMAT, META_HEAD, RECORDS, Reader, ZONES,
     },
-    sequencer::{Queue, Sequencer, Told},
+    sequencer::{Sequencer, Told},
     view::View,
 };
 
@@ -34,6 +37,8 @@ pub struct Options {
     pub recent_bytes: usize,
     /// Octets of the writes that wait for the sequencer; further callers wait before it.
     pub queue_bytes: usize,
+    /// Octets that have to stay free on the directory's disk; below that writes are refused.
+    pub min_free_bytes: u64,
 }
 
 /// Why a log cannot be opened.
@@ -89,8 +94,17 @@ pub(super) fn open(options: &Options) -> Result<Shared, OpenError> {
         fs::rename(&new, &path).map_err(io)?;
     }
     // The file's name is durable before anything in it is promised (invariant 1).
+    let reserve = Reserve::open(&options.dir, room::reserved(options.min_free_bytes));
+    let reserve = Arc::new(reserve.map_err(io)?);
     sync_dir()?;
-    start(&path, options, |builder| builder.create(&path))
+    let file = fs::File::options().read(true).write(true).open(&path).map_err(io)?;
+    let opened = |builder: &Builder| {
+        let file = ReservedFile { file: FileBackend::new(file)?, reserve: Arc::clone(&reserve) };
+        builder.create_with_backend(file)
+    };
+    let (dir, min_free) = (options.dir.clone(), options.min_free_bytes);
+    let place = Place { dir, file: path.clone(), min_free, reserve: Arc::clone(&reserve) };
+    start(&path, options, Some(place), opened)
 }
 
 /// Opens the log on a backend of the caller's, and starts its sequencer.
@@ -99,7 +113,7 @@ pub(super) fn open_on(
     options: &Options,
 ) -> Result<Shared, OpenError> {
     let path = options.dir.join(FILE);
-    start(&path, options, |builder| builder.create_with_backend(backend))
+    start(&path, options, None, |builder| builder.create_with_backend(backend))
 }
 
 fn ignore_missing(error: io::Error) -> Result<(), io::Error> {
@@ -122,6 +136,7 @@ fn refused(path: &Path, error: redb::Error) -> OpenError {
 fn start(
     path: &Path,
     options: &Options,
+    place: Option<Place>,
     open: impl FnOnce(&Builder) -> Result<Database, redb::DatabaseError>,
 ) -> Result<Shared, OpenError> {
     let store = |source: redb::Error| refused(path, source);
@@ -137,18 +152,30 @@ fn start(
     };
     let recent = Arc::new(Recent::new(options.recent_bytes));
     let (freeze, floor) = read_release(&database).map_err(store)?;
-    let (told, shared) = tell(head, freeze, floor);
+    if let Some(Err(short)) = place.as_ref().map(|place| place.reserve.take()) {
+        tracing::warn!(%short, "no room is kept for the log");
+    }
+    let (full, full_heard) = watch::channel(None);
+    let room = LogRoom::new(place, full);
+    let (told, shared) = tell(head, freeze, floor, full_heard);
     let (queue, jobs) = Queue::new(options.queue_bytes);
     let pins = Pins::default();
-    let sequencer = Sequencer::new(Arc::clone(&database), Arc::clone(&recent), pins.clone(), told);
+    let (database_kept, recent_kept) = (Arc::clone(&database), Arc::clone(&recent));
+    let sequencer = Sequencer::new(database_kept, recent_kept, pins.clone(), told, room);
     let thread = std::thread::Builder::new().name("sequencer".to_owned());
     let started = thread.spawn(move || sequencer.run(&jobs));
     started.map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-    Ok(Shared { path: path.to_owned(), database, queue, recent, pins, heard: shared })
+    let min_free = options.min_free_bytes;
+    Ok(Shared { path: path.to_owned(), min_free, database, queue, recent, pins, heard: shared })
 }
 
 /// The channels from the sequencer to everybody else.
-fn tell(head: Position, freeze: Option<Freeze>, floor: Offset) -> (Told, Heard) {
+fn tell(
+    head: Position,
+    freeze: Option<Freeze>,
+    floor: Offset,
+    full: watch::Receiver<Option<String>>,
+) -> (Told, Heard) {
     let released = freeze.as_ref().map_or(head, |freeze| freeze.released);
     let (head, head_heard) = watch::channel(head);
     let (released, released_heard) = watch::channel(released);
@@ -160,6 +187,7 @@ fn tell(head: Position, freeze: Option<Freeze>, floor: Offset) -> (Told, Heard) 
         head: head_heard,
         released: released_heard,
         freeze: freeze_heard,
+        full,
         floor: floor_heard,
         sample: sample_heard,
         failed: failed_heard,

@@ -3,143 +3,32 @@
 //! nothing undurable is ever seen (invariant 3).
 
 use std::{
-    sync::{
-        Arc,
-        mpsc::{self, RecvTimeoutError},
-    },
+    collections::BTreeMap,
+    mem,
+    sync::{Arc, mpsc::RecvTimeoutError},
     time::{Duration, Instant, SystemTime},
 };
 
-use edgesync_core::{
-    position::{Offset, Position},
-    stage::{Operation, RecordData, Target},
-};
+use edgesync_core::position::{Offset, Position};
 use redb::Database;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use super::{
-    Action, Committed, Compaction, FleetRow, Freeze, Released, Sampled, View, Write, WriteError,
-    commit::{self, Context, Outcome},
+    Compaction, FleetRow, Freeze, Released, Sampled, View, WriteError,
+    commit::{self, Admission, Context, Outcome},
     corrupt::guarded,
     guards::Guards,
     pins::Pins,
+    queue::{FreezeOrder, Jobs, Order, Taken},
     recent::Recent,
+    room::LogRoom,
     sampler::Sampler,
     schema::{META, META_RELEASE},
     tidy,
 };
 
-/// Writes of one group at the most: what shares one sync of the disk.
-const GROUP_WRITES: usize = 1_024;
-/// Octets of the writes of one group, about.
-const GROUP_OCTETS: usize = 16 * 1024 * 1024;
 /// How long the sequencer is idle before it goes on tidying up.
 const IDLE: Duration = Duration::from_millis(20);
-/// Octets that one permit of the queue stands for.
-const PERMIT_OCTETS: usize = 1_024;
-
-/// The gauge of what waits for the sequencer.
-const WAITING: &str = "edgesync_control_queue_writes";
-
-type Answer = oneshot::Sender<Result<Committed, WriteError>>;
-
-/// Something for the sequencer to do.
-enum Job {
-    /// Commit a write and answer.
-    Write { write: Box<Write>, octets: usize, answer: Answer, room: OwnedSemaphorePermit },
-    /// Keep what the fleet looks like.
-    SaveFleet(Vec<FleetRow>),
-    /// Something that is not a write, after all writes that came before.
-    Order(Order),
-    /// Stop, after all that came before.
-    Close,
-}
-
-/// What changes how the log is kept or released, in line with the writes.
-pub(super) enum Order {
-    /// Release nothing more, or all again; the answer is a view of what is released.
-    Release { freeze: Option<FreezeOrder>, answer: oneshot::Sender<Result<View, WriteError>> },
-    /// Compact up to an offset.
-    Compact { upto: Offset, answer: oneshot::Sender<Compaction> },
-}
-
-/// Who freezes, and why.
-pub(super) struct FreezeOrder {
-    pub(super) principal: String,
-    pub(super) reason: String,
-}
-
-/// The way to the sequencer, bounded in octets: a caller without room waits.
-pub(super) struct Queue {
-    jobs: mpsc::Sender<Job>,
-    room: Arc<Semaphore>,
-    permits: usize,
-}
-
-/// The sequencer's end of the queue.
-pub(super) struct Jobs(mpsc::Receiver<Job>);
-
-impl Queue {
-    pub(super) fn new(octets: usize) -> (Self, Jobs) {
-        let permits = (octets / PERMIT_OCTETS).clamp(1, Semaphore::MAX_PERMITS);
-        let (jobs, receiver) = mpsc::channel();
-        (Self { jobs, room: Arc::new(Semaphore::new(permits)), permits }, Jobs(receiver))
-    }
-
-    /// Puts a write in line, when there is room for it.
-    pub(super) async fn send(&self, write: Write, answer: Answer) -> Result<(), WriteError> {
-        let octets = octets(&write);
-        let permits = (octets / PERMIT_OCTETS + 1).min(self.permits);
-        let permits = u32::try_from(permits).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(permits).await;
-        let room = room.map_err(|_| WriteError::Stopping)?;
-        let job = Job::Write { write: Box::new(write), octets, answer, room };
-        metrics::gauge!(WAITING).increment(1);
-        self.jobs.send(job).map_err(|_| WriteError::Stopping)
-    }
-
-    /// Puts the fleet's rows in line; they are few and small, and need no room.
-    pub(super) fn save_fleet(&self, rows: Vec<FleetRow>) {
-        let _ = self.jobs.send(Job::SaveFleet(rows));
-    }
-
-    /// Puts an order in line.
-    pub(super) fn order(&self, order: Order) -> Result<(), WriteError> {
-        self.jobs.send(Job::Order(order)).map_err(|_| WriteError::Stopping)
-    }
-
-    /// Takes nothing more; what is in line is still done.
-    pub(super) fn close(&self) {
-        self.room.close();
-        let _ = self.jobs.send(Job::Close);
-    }
-}
-
-/// What a write takes in memory, about.
-fn octets(write: &Write) -> usize {
-    let record = |data: &RecordData| 64 + data.owner.wire().len() + data.rdata.len();
-    let target = |target: &Target| match target {
-        Target::Id { owner, .. } => 64 + owner.wire().len(),
-        Target::Exact(data) => record(data),
-    };
-    match &write.action {
-        Action::Change { operations, .. } => operations
-            .iter()
-            .map(|operation| match operation {
-                Operation::Create(data) => record(data),
-                Operation::Edit { target: old, rdata, .. } => {
-                    target(old) + rdata.as_ref().map_or(0, bytes::Bytes::len)
-                }
-                Operation::Delete(old) => target(old),
-            })
-            .sum(),
-        Action::CreateZone(records)
-        | Action::OpenGeneration(records)
-        | Action::ExtendGeneration(_, records)
-        | Action::PublishGeneration(_, records) => records.iter().map(record).sum(),
-        Action::DeleteZone | Action::DropGeneration(_) => 64,
-    }
-}
 
 /// What the sequencer tells the rest of the control plane.
 pub(super) struct Told {
@@ -163,50 +52,19 @@ pub(super) struct Sequencer {
     recent: Arc<Recent>,
     pins: Pins,
     told: Told,
+    room: LogRoom,
     guards: Guards,
     sampler: Sampler,
     compacting: Option<Compacting>,
+    /// What is to be kept of the fleet, and waits for room.
+    fleet: BTreeMap<String, FleetRow>,
 }
 
 /// A compaction that is under way.
 struct Compacting {
     upto: Offset,
-    answer: oneshot::Sender<Compaction>,
+    answer: oneshot::Sender<Result<Compaction, WriteError>>,
     sets: u64,
-}
-
-/// What was taken from the queue to be done at once.
-#[derive(Default)]
-struct Taken {
-    writes: Vec<Write>,
-    answers: Vec<(Answer, OwnedSemaphorePermit)>,
-    fleet: Vec<FleetRow>,
-    octets: usize,
-    order: Option<Order>,
-    close: bool,
-}
-
-impl Taken {
-    fn add(&mut self, job: Job) {
-        match job {
-            Job::Write { write, octets, answer, room } => {
-                metrics::gauge!(WAITING).decrement(1);
-                self.writes.push(*write);
-                self.answers.push((answer, room));
-                self.octets = self.octets.saturating_add(octets);
-            }
-            Job::SaveFleet(rows) => self.fleet.extend(rows),
-            Job::Order(order) => self.order = Some(order),
-            Job::Close => self.close = true,
-        }
-    }
-
-    const fn is_full(&self) -> bool {
-        self.close
-            || self.order.is_some()
-            || self.writes.len() >= GROUP_WRITES
-            || self.octets >= GROUP_OCTETS
-    }
 }
 
 impl Sequencer {
@@ -215,9 +73,11 @@ impl Sequencer {
         recent: Arc<Recent>,
         pins: Pins,
         told: Told,
+        room: LogRoom,
     ) -> Self {
         let (guards, sampler) = (Guards::default(), Sampler::new());
-        Self { database, recent, pins, told, guards, sampler, compacting: None }
+        let (compacting, fleet) = (None, BTreeMap::new());
+        Self { database, recent, pins, told, room, guards, sampler, compacting, fleet }
     }
 
     /// Works until the queue is closed or the store fails. A failed store is not tried again: what
@@ -231,16 +91,18 @@ impl Sequencer {
     }
 
     fn work(&mut self, jobs: &Jobs, taken: &mut Taken) -> Result<(), redb::Error> {
-        let mut garbage = true;
+        let (mut garbage, mut may_tidy) = (true, true);
         loop {
             *taken = Taken::default();
-            let busy = garbage || self.compacting.is_some();
+            let busy = (garbage || self.compacting.is_some()) && may_tidy;
             let wait = if busy { IDLE } else { self.sampler.due() };
             match jobs.0.recv_timeout(wait) {
                 Ok(job) => taken.add(job),
                 Err(RecvTimeoutError::Timeout) => {
+                    // Looked at without a write too: who waits for room is told that it is there.
+                    may_tidy = self.room.look().little().is_ok();
                     let floor = *self.told.floor.borrow();
-                    garbage = garbage && tidy::purge(&self.database, floor)?;
+                    garbage = garbage && (!may_tidy || tidy::purge(&self.database, floor)?);
                     garbage |= self.compact()?;
                     self.sample()?;
                     continue;
@@ -255,7 +117,11 @@ impl Sequencer {
             garbage |= self.commit(taken)?;
             match taken.order.take() {
                 Some(Order::Release { freeze, answer }) => {
-                    let _ = answer.send(Ok(self.release(freeze)?));
+                    let released = match self.room.look().little() {
+                        Ok(()) => Ok(self.release(freeze)?),
+                        Err(full) => Err(full),
+                    };
+                    let _ = answer.send(released);
                 }
                 Some(Order::Compact { upto, answer }) => {
                     self.compacting = Some(Compacting { upto, answer, sets: 0 });
@@ -273,7 +139,13 @@ impl Sequencer {
     fn commit(&mut self, taken: &mut Taken) -> Result<bool, redb::Error> {
         let started = Instant::now();
         let before = *self.told.head.borrow();
-        let (writes, fleet) = (std::mem::take(&mut taken.writes), std::mem::take(&mut taken.fleet));
+        let rows = taken.fleet.drain(..).map(|row| (row.edge.clone(), row));
+        self.fleet.extend(rows);
+        let mut budget = self.room.look();
+        let admit = |write| Admission { room: budget.take(&write), write };
+        let writes: Vec<_> = taken.writes.drain(..).map(admit).collect();
+        // They are not waited for; an edge has one, so they are few.
+        let fleet = budget.little().map(|()| mem::take(&mut self.fleet)).unwrap_or_default();
         let context = Context { now: SystemTime::now(), guards: &mut self.guards };
         let group = commit::group(&self.database, before, writes, &fleet, context)?;
         let at = Instant::now();
@@ -286,10 +158,10 @@ impl Sequencer {
         record_metrics(&released, at - started, group.head);
         released.iter().for_each(|set| self.sampler.note(set));
         self.recent.release(released);
-        self.told.head.send_if_modified(|head| std::mem::replace(head, group.head) != group.head);
+        self.told.head.send_if_modified(|head| mem::replace(head, group.head) != group.head);
         self.sample()?;
         if self.told.freeze.borrow().is_none() {
-            let moved = |released: &mut _| std::mem::replace(released, group.head) != group.head;
+            let moved = |released: &mut _| mem::replace(released, group.head) != group.head;
             self.told.released.send_if_modified(moved);
         }
         for ((answer, room), outcome) in taken.answers.drain(..).zip(answers) {
@@ -330,7 +202,7 @@ impl Sequencer {
         transaction.commit()?;
         let released = freeze.as_ref().map_or(*self.told.head.borrow(), |freeze| freeze.released);
         self.told.freeze.send_replace(freeze);
-        self.told.released.send_if_modified(|now| std::mem::replace(now, released) != released);
+        self.told.released.send_if_modified(|now| mem::replace(now, released) != released);
         View::new(&self.database)
     }
 
@@ -340,6 +212,11 @@ impl Sequencer {
         let Some(Compacting { upto, answer, sets }) = self.compacting.take() else {
             return Ok(false);
         };
+        if let Err(full) = self.room.look().little() {
+            // What was done stays done; the retention asks again, and so may a person.
+            let _ = answer.send(Err(full));
+            return Ok(sets > 0);
+        }
         let pinned = self.pins.lowest().map_or(upto, |pinned| upto.min(pinned));
         let frozen = self.told.freeze.borrow().is_some();
         let limit = if frozen { Offset::ZERO } else { pinned };
@@ -351,7 +228,8 @@ impl Sequencer {
         if step.more {
             self.compacting = Some(Compacting { upto, answer, sets });
         } else {
-            let _ = answer.send(Compaction { floor: *self.told.floor.borrow(), sets });
+            let floor = *self.told.floor.borrow();
+            let _ = answer.send(Ok(Compaction { floor, sets }));
         }
         Ok(true)
     }

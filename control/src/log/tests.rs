@@ -13,6 +13,7 @@ use edgesync_proto::convert::decode_set;
 
 use super::*;
 
+mod full;
 mod keeping;
 
 fn open(dir: &Path) -> Result<Log, OpenError> {
@@ -21,6 +22,7 @@ fn open(dir: &Path) -> Result<Log, OpenError> {
         cache_bytes: 8 << 20,
         recent_bytes: 1 << 20,
         queue_bytes: 1 << 20,
+        min_free_bytes: 0,
     })
 }
 

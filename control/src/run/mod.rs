@@ -141,6 +141,7 @@ impl ControlPlane {
             cache_bytes: config.log.cache.as_usize(),
             recent_bytes: config.log.recent.as_usize(),
             queue_bytes: config.log.queue.as_usize(),
+            min_free_bytes: config.log.min_free.as_u64(),
         };
         let at_once = config.snapshots.at_once;
         let admission = AdmissionConfig {
@@ -249,6 +250,8 @@ async fn tell_status(log: Log, fleet: Fleet, mut draining: watch::Receiver<bool>
         let edges = spawn_blocking(move || fleet.edges()).await.unwrap_or_default();
         let current = edges.iter().filter(|edge| edge.state == EdgeState::Current).count();
         let head = log.head().borrow().offset;
-        systemd::status(&format!("head {head}; {current} of {} edges current", edges.len()));
+        let full =
+            log.full().map_or_else(String::new, |why| format!("; writes are refused: {why}"));
+        systemd::status(&format!("head {head}; {current} of {} edges current{full}", edges.len()));
     }
 }

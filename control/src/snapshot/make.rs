@@ -12,13 +12,13 @@ use edgesync_core::{
     snapshot::{ChunkWriter, Manifest, Scope, SnapshotId},
 };
 
+use edgesync_host::room;
+
 use super::file::{Chunks, SnapshotFile};
 use crate::log::{Log, View};
 
 /// Zones that are read at a time.
 const ZONES: usize = 500;
-/// Octets that have to stay free on the disk beside a snapshot.
-const RESERVE_OCTETS: u64 = 64 << 20;
 /// Octets of a record in a snapshot's file, about.
 const RECORD_OCTETS: u64 = 128;
 
@@ -51,7 +51,7 @@ pub enum MakeError {
     /// There is no room for it.
     #[error("its file takes about {wanted} octets, and {free} are free")]
     Space {
-        /// What it takes, with a reserve.
+        /// What it takes, with what has to stay free.
         wanted: u64,
         /// What there is.
         free: u64,
@@ -89,7 +89,7 @@ pub(super) fn make(
         chunks: Chunks::create(dir, id)?,
         manifest,
     };
-    maker.check_space(dir)?;
+    maker.check_space(dir, log.min_free())?;
     match maker.manifest.scope.clone() {
         Scope::Zone(zone) => {
             let states = view.zone_states(&zone)?;
@@ -118,14 +118,14 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    fn check_space(&self, dir: &Path) -> Result<(), MakeError> {
-        let stat = rustix::fs::statvfs(dir).map_err(io::Error::from)?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    /// The log's room is not taken from it.
+    fn check_space(&self, dir: &Path, min_free: u64) -> Result<(), MakeError> {
+        let free = room::free(dir);
         let records = match &self.manifest.scope {
             Scope::Store => self.view.record_count()?,
             Scope::Zone(zone) => self.view.zone(zone)?.map_or(0, |state| state.records),
         };
-        let wanted = RESERVE_OCTETS.saturating_add(records.saturating_mul(RECORD_OCTETS));
+        let wanted = min_free.saturating_add(records.saturating_mul(RECORD_OCTETS));
         if free < wanted { Err(MakeError::Space { wanted, free }) } else { Ok(()) }
     }
 

@@ -116,11 +116,11 @@ impl Snapshots {
     /// # Errors
     /// If the directory cannot be used.
     pub fn open(log: Log, dir: PathBuf, at_once: usize) -> io::Result<Self> {
-        match std::fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        // The directory itself stays: a full disk may have no room for a new one.
         std::fs::create_dir_all(&dir)?;
+        for entry in std::fs::read_dir(&dir)? {
+            std::fs::remove_file(entry?.path())?;
+        }
         let slots = Arc::new(Semaphore::new(at_once));
         let (making, files) = (tokio::sync::Mutex::default(), Mutex::default());
         Ok(Self { shared: Arc::new(Shared { log, dir, slots, making, files }) })

@@ -20,7 +20,8 @@ fn a_log_that_was_never_completed_is_begun_again() {
         std::fs::write(dir.path().join("log.redb.new"), image).unwrap();
         let (cache_bytes, recent_bytes, queue_bytes) = (1 << 20, 1 << 16, 1 << 20);
         let dir = dir.path().to_owned();
-        let options = Options { dir, cache_bytes, recent_bytes, queue_bytes };
+        let min_free_bytes = 0;
+        let options = Options { dir, cache_bytes, recent_bytes, queue_bytes, min_free_bytes };
         let log = Log::open(&options).expect("nothing was promised yet");
         assert_eq!(log.head().borrow().offset.0, 0);
         assert!(!options.dir.join("log.redb.new").exists());

@@ -63,6 +63,7 @@ pub fn open(disk: &Disk) -> Result<Log, OpenError> {
         cache_bytes: 1 << 20,
         recent_bytes: 1 << 16,
         queue_bytes: 1 << 20,
+        min_free_bytes: 0,
     };
     Log::open_on(disk.clone(), &options)
 }

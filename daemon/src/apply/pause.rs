@@ -1,6 +1,6 @@
-//! Why nothing is applied for a while although nothing has failed: a person has frozen this edge, or the
-//! disk is nearly full. What comes waits in the window, the session goes on, and all that is there is
-//! served (rule 19, invariant 14).
+//! Why nothing is applied for a while although nothing has failed: a person has frozen this edge, the
+//! disk is nearly full, or the store's file nearly as large as files may be. What comes waits in the
+//! window, the session goes on, and all that is there is served (rule 19, invariant 14).
 
 use std::{
     fs::{self, File},
@@ -9,7 +9,12 @@ use std::{
     time::Instant,
 };
 
-use crate::limits::{LOOK_PERIOD, PROBE_OCTETS};
+use edgesync_host::room::{Room, Shortage};
+
+use crate::{
+    limits::{LOOK_PERIOD, PROBE_OCTETS},
+    store,
+};
 
 /// What is looked at before anything is applied.
 #[derive(Debug, Clone)]
@@ -18,7 +23,7 @@ pub struct PauseConfig {
     pub freeze_file: PathBuf,
     /// Directory of the store.
     pub data_dir: PathBuf,
-    /// Octets that have to stay free on its disk.
+    /// Octets that have to stay free on its disk, and that its file has to be below the limit.
     pub min_free: u64,
 }
 
@@ -46,20 +51,22 @@ impl Pauses {
     }
 
     fn look(&self) -> Option<String> {
-        let PauseConfig { freeze_file, data_dir, min_free } = &self.config;
+        let freeze_file = &self.config.freeze_file;
         if freeze_file.exists() {
             return Some(format!(
                 "frozen by the file {}: remove it to go on",
                 freeze_file.display()
             ));
         }
-        // A disk that does not tell is found out by writing to it.
-        let stat = rustix::fs::statvfs(data_dir).ok()?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        (free < *min_free).then(|| {
-            let dir = data_dir.display();
-            format!("the disk of {dir} has {free} octets free, {min_free} have to be: make room")
-        })
+        self.room().err().map(|short| short.to_string())
+    }
+
+    /// Whether the store may grow. A disk that does not tell, and a quota, are found out by writing.
+    fn room(&self) -> Result<(), Shortage> {
+        let PauseConfig { data_dir, min_free, .. } = &self.config;
+        let file = store::database_file(data_dir);
+        let room = Room::look(data_dir, &file);
+        room.check(*min_free, room.octets().saturating_add(*min_free))
     }
 
     /// Whether the disk takes what is written, and keeps it.

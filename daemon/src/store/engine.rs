@@ -18,7 +18,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(1);
 /// What sled says when its lock is held.
 const LOCKED: &str = "could not acquire lock";
 /// Name of sled's file in its directory.
-const DATABASE_FILE: &str = "db";
+pub(super) const DATABASE_FILE: &str = "db";
 
 /// An open sled, and the means to make it durable.
 #[derive(Debug)]

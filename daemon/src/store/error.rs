@@ -7,6 +7,7 @@ use edgesync_core::{
     name::Name,
     position::{LogId, Offset, Position},
 };
+use edgesync_host::room::is_short;
 
 use super::layout;
 
@@ -42,12 +43,12 @@ pub enum StoreError {
 
 impl StoreError {
     /// True if the disk may have lost what it had said to have, or the store is damaged: it cannot
-    /// be trusted any more, not even after a restart. A full disk is not of that kind.
+    /// be trusted any more, not even after a restart. A disk that is full, or became read-only, is not
+    /// of that kind, whether the write says so or the sync: it refuses what it has not taken.
     #[must_use]
     pub fn loses_trust(&self) -> bool {
         let lost = |error: &io::Error| {
-            use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-            !matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge | ReadOnlyFilesystem)
+            !is_short(error) && error.kind() != io::ErrorKind::ReadOnlyFilesystem
         };
         match self {
             Self::Sync(error) | Self::Engine(sled::Error::Io(error)) => lost(error),

@@ -30,6 +30,7 @@ use edgesync_core::{
     session::Filter,
 };
 pub use error::{ApplyError, Distrust, OpenError, StoreError};
+pub use open::database_file;
 pub use read::{EdgeZone, Export, Found, Reader};
 use sled::Batch;
 pub use staging::InstallError;

@@ -14,7 +14,7 @@ use sled::{Batch, IVec};
 
 use super::{
     Distrust, OpenError, Store, StoreConfig, StoreError,
-    engine::Engine,
+    engine::{DATABASE_FILE, Engine},
     error::EngineFault,
     group::Group,
     layout::{self, Place, StoredPosition, StoredSnapshot},
@@ -46,6 +46,12 @@ impl Paths {
             distrust: dir.join("store.distrusted"),
         }
     }
+}
+
+/// The file in a data directory that grows.
+#[must_use]
+pub fn database_file(data_dir: &Path) -> PathBuf {
+    Paths::of(data_dir).store.join(DATABASE_FILE)
 }
 
 /// An error of a file, for `map_err`.

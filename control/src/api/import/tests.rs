@@ -28,6 +28,7 @@ fn bench(changes: usize) -> Bench {
         cache_bytes: 8 << 20,
         recent_bytes: 1 << 20,
         queue_bytes: 1 << 20,
+        min_free_bytes: 0,
     };
     let log = Log::open(&options).unwrap();
     let admission = AdmissionConfig { max_sessions: 1, per_second: 1, burst: 1 };
