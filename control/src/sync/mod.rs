@@ -1,6 +1,7 @@
 //! Station 3, the sessions: carries to each edge what the core's sender permits. One task a session;
 //! its memory is the window that the edge has asked for, a frame, and what [`outbound`] says.
 
+mod filter;
 mod latency;
 mod outbound;
 mod session;

@@ -36,6 +36,8 @@ use crate::{
 
 /// Version of the protocol that this crate speaks.
 pub const PROTOCOL: u32 = 1;
+/// The oldest version that it still speaks. Of two that meet, the lower of their highest is spoken.
+pub const PROTOCOL_OLDEST: u32 = 1;
 
 /// Identity of a running process, drawn at random when it starts (rule 22).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -2,6 +2,7 @@
 //! and repeated wherever the test says.
 
 mod snapshots;
+mod strange;
 mod world;
 
 use std::time::{Duration, Instant};

@@ -61,7 +61,7 @@ impl TryFrom<v1::SyncRequest> for ToControl {
     type Error = ConvertError;
 
     fn try_from(request: v1::SyncRequest) -> Result<Self, ConvertError> {
-        Ok(match request.message.ok_or(ConvertError::Missing("message"))? {
+        Ok(match request.message.ok_or(ConvertError::UnknownMessage)? {
             Request::Hello(hello) => Self::Hello(hello.try_into()?),
             Request::Ack(ack) => Self::Ack(Ack {
                 first: Offset(ack.first),
@@ -72,6 +72,10 @@ impl TryFrom<v1::SyncRequest> for ToControl {
             Request::RepairZone(repair) => Self::Repair { zone: Name::from_wire(repair.zone)? },
             Request::Nack(v1::Nack { first, last, reason, held }) => {
                 let reason = line(&reason);
+                // Who halts says why; a person has to act on it.
+                if reason.is_empty() {
+                    return Err(ConvertError::Missing("reason"));
+                }
                 Self::Nack(Halt { first: Offset(first), last: Offset(last), held, reason })
             }
         })
@@ -191,7 +195,7 @@ impl TryFrom<v1::SyncResponse> for ToEdge {
     type Error = ConvertError;
 
     fn try_from(response: v1::SyncResponse) -> Result<Self, ConvertError> {
-        Ok(match response.message.ok_or(ConvertError::Missing("message"))? {
+        Ok(match response.message.ok_or(ConvertError::UnknownMessage)? {
             Response::Welcome(welcome) => Self::Welcome(welcome.try_into()?),
             Response::Frame(frame) => Self::Frame(
                 frame.sets.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,

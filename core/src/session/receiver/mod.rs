@@ -11,8 +11,8 @@ use std::{
 
 use self::snapshot::Incoming;
 use super::{
-    Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, Start, ToControl, ToEdge, Welcome,
-    assembly::Assembly,
+    Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, PROTOCOL_OLDEST, Start, ToControl,
+    ToEdge, Welcome, assembly::Assembly,
 };
 use crate::{
     limits::{FENCED_WAIT, HEARTBEATS_MISSED},
@@ -35,6 +35,9 @@ pub enum ReceiverInput {
     Connected,
     /// A message has come.
     Message(ToEdge),
+    /// A good part of a message has come, or it waits behind one: on a narrow link a whole one takes
+    /// longer than the silence after which a stream is given up.
+    Part,
     /// The store has made everything up to here durable; how long that took since its receipt.
     Durable {
         /// Up to where.
@@ -173,6 +176,8 @@ pub struct Receiver {
     set_aside: Option<Halt>,
     heartbeat: Duration,
     deadline: Option<Instant>,
+    /// When something was last said to the control plane, which listens for it too.
+    said: Option<Instant>,
     outputs: VecDeque<ReceiverOutput>,
 }
 
@@ -201,6 +206,7 @@ impl Receiver {
             set_aside: None,
             heartbeat: WELCOME_WAIT,
             deadline: None,
+            said: None,
             outputs: VecDeque::new(),
         }
     }
@@ -268,6 +274,11 @@ impl Receiver {
         match input {
             ReceiverInput::Connected => self.greet(now),
             ReceiverInput::Message(message) => self.take(message, now),
+            ReceiverInput::Part if self.is_live() => {
+                self.alive(now);
+                self.speak(now);
+            }
+            ReceiverInput::Part => {}
             ReceiverInput::Durable { position, apply } => {
                 self.durable = Some(position);
                 self.ack(apply);
@@ -351,6 +362,7 @@ impl Receiver {
                     }
                 }
                 self.ack(Duration::ZERO);
+                self.speak(now);
             }
             (Phase::Live, ToEdge::SnapshotBegin { manifest, next }) => {
                 self.alive(now);
@@ -359,6 +371,7 @@ impl Receiver {
             (Phase::Live, ToEdge::SnapshotChunk(chunk)) => {
                 self.alive(now);
                 self.take_chunk(chunk);
+                self.speak(now);
             }
             (Phase::Live, ToEdge::Heartbeat { prev, progress, head, sample }) => {
                 self.alive(now);
@@ -366,8 +379,7 @@ impl Receiver {
                 self.progress(prev, progress);
                 self.compare(progress, sample);
                 self.ack(Duration::ZERO);
-                let (first, last) = (self.acked.next(), self.acked);
-                self.send(ToControl::Ack(Ack { first, last, apply: Duration::ZERO }));
+                self.sign(now);
             }
             _ => self.broken("a message came out of turn"),
         }
@@ -377,11 +389,36 @@ impl Receiver {
         self.deadline = Some(now + self.heartbeat * HEARTBEATS_MISSED);
     }
 
+    /// Gives the control plane a sign of life.
+    fn sign(&mut self, now: Instant) {
+        let (first, last) = (self.acked.next(), self.acked);
+        self.send(ToControl::Ack(Ack { first, last, apply: Duration::ZERO }));
+        self.said = Some(now);
+    }
+
+    /// Gives one if a heartbeat that would be answered has been due for a while: it waits behind what
+    /// is on its way here.
+    fn speak(&mut self, now: Instant) {
+        let due = |said| now.saturating_duration_since(said) >= self.heartbeat;
+        if self.is_live() && self.said.is_none_or(due) {
+            self.sign(now);
+        }
+    }
+
     fn broken(&mut self, what: &str) {
         self.reconnect(Duration::ZERO, format!("the control plane broke the protocol: {what}"));
     }
 
     fn welcomed(&mut self, welcome: Welcome, now: Instant) {
+        let (speaks, most) = (welcome.protocol, self.identity.protocol);
+        if !(PROTOCOL_OLDEST..=most).contains(&speaks) {
+            let reason = format!(
+                "the control plane speaks version {speaks} of the protocol, this edge \
+                 {PROTOCOL_OLDEST} to {most}: update the older of the two"
+            );
+            return self.reconnect(Duration::ZERO, reason);
+        }
+        self.said = Some(now);
         self.head = welcome.head.offset;
         self.heartbeat = welcome.heartbeat;
         self.filter = welcome.filter;
@@ -408,6 +445,9 @@ impl Receiver {
 
     /// Takes a whole set: the next one, or one that is there already (invariant 7).
     fn receive(&mut self, set: CommittedSet) {
+        if self.replacing && self.handed_out.is_none() {
+            return self.broken("sets come before the snapshot that was announced");
+        }
         let Some(received) = self.received.filter(|_| self.phase == Phase::Live) else { return };
         self.seen = self.seen.max(set.last);
         if set.last <= received.offset {
@@ -434,13 +474,18 @@ impl Receiver {
     /// Takes the progress of a heartbeat: what lies between has nothing for this edge (rule 11).
     fn progress(&mut self, prev: Offset, progress: Position) {
         let Some(received) = self.received.filter(|_| self.phase == Phase::Live) else { return };
-        self.seen = self.seen.max(progress.offset);
         if progress.offset <= received.offset {
+            self.seen = self.seen.max(progress.offset);
             return;
         }
         if prev != received.offset || progress.log != received.log {
             return self.broken("a heartbeat does not follow what came before it");
         }
+        // There is no set that an edge of all zones would be led past.
+        if self.identity.filter == Filter::All {
+            return self.broken("a heartbeat leads past sets that have not come");
+        }
+        self.seen = progress.offset;
         self.received = Some(progress);
         if self.halted.is_none() {
             self.outputs.push_back(ReceiverOutput::Progress(progress));

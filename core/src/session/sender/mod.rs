@@ -11,8 +11,8 @@ use std::{
 
 use self::snapshot::Snapshots;
 use super::{
-    Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, PROTOCOL, Start, ToControl, ToEdge,
-    Welcome, assembly,
+    Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, PROTOCOL, PROTOCOL_OLDEST, Start,
+    ToControl, ToEdge, Welcome, assembly,
 };
 use crate::{
     limits::{
@@ -285,8 +285,12 @@ impl Sender {
         if self.greeted {
             return self.refuse("Hello came twice");
         }
-        if hello.protocol < 1 {
-            return self.refuse("Hello asks for a version of the protocol below 1");
+        if hello.protocol < PROTOCOL_OLDEST {
+            let speaks = hello.protocol;
+            return self.refuse(&format!(
+                "the edge speaks version {speaks} of the protocol, this control plane \
+                 {PROTOCOL_OLDEST} to {PROTOCOL}: update the edge"
+            ));
         }
         let (start, head) = (history.judge(hello, &filter), history.head);
         self.greeted = true;

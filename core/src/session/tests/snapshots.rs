@@ -60,7 +60,7 @@ fn a_halted_edge_is_halted_again_when_the_snapshot_that_it_was_promised_does_not
     let (first, last) = (Offset(7), Offset(8));
     let halt = Halt { first, last, held: false, reason: "poison".to_owned() };
     let now = Instant::now();
-    let mut drain =
+    let drain =
         |receiver: &mut Receiver| std::iter::from_fn(|| receiver.poll()).collect::<Vec<_>>();
     let receiver = &mut world.receiver;
     receiver.handle(ReceiverInput::Halted(halt.clone()), now);

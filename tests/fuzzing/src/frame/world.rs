@@ -349,6 +349,7 @@ impl World {
             }
             ReceiverOutput::Progress(position) => {
                 assert!(position.offset > handed, "invariant 8");
+                assert!(self.filtered, "an edge of all zones is led past nothing (invariant 4)");
                 self.store.handed = position.offset;
             }
             _ => unreachable!("only works are handed over"),
