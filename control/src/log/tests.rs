@@ -14,6 +14,7 @@ use edgesync_proto::convert::decode_set;
 use super::*;
 
 mod keeping;
+mod queue;
 
 fn open(dir: &Path) -> Result<Log, OpenError> {
     Log::open(&Options {

@@ -4,7 +4,10 @@
 use std::{
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -78,6 +81,8 @@ struct Inner {
     chunk_pause: Mutex<Duration>,
     /// What is done to each chunk before it is sent.
     forge: Mutex<Option<Forge>>,
+    /// More is sent than edges say that they take.
+    ignores_windows: AtomicBool,
     /// What is said instead of a session.
     goodbye: Mutex<Option<(GoodbyeReason, Duration)>>,
 }
@@ -117,6 +122,7 @@ impl Plane {
             snapshots: Mutex::default(),
             chunk_pause: Mutex::default(),
             forge: Mutex::default(),
+            ignores_windows: AtomicBool::default(),
             goodbye: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -167,6 +173,11 @@ impl Plane {
     /// Cuts the stream after so many sets more, once.
     pub fn cut_after(&self, sets: usize) {
         *self.inner.cut_after.lock().unwrap() = Some(sets);
+    }
+
+    /// Sends as much as any edge could want, whatever this one says.
+    pub fn ignore_windows(&self) {
+        self.inner.ignores_windows.store(true, Relaxed);
     }
 
     /// Says goodbye to every Hello from now on.
@@ -235,7 +246,10 @@ impl Plane {
         }
         self.inner.heard_more.send_replace(());
         match message {
-            ToControl::Hello(hello) => {
+            ToControl::Hello(mut hello) => {
+                if self.inner.ignores_windows.load(Relaxed) {
+                    hello.window = u32::MAX;
+                }
                 let log = self.inner.log.lock().unwrap();
                 let genesis = Position::genesis(log.1.log);
                 let at = |offset| match offset {
