@@ -4,7 +4,10 @@
 use std::{
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -82,6 +85,8 @@ struct Inner {
     filter: Mutex<Filter>,
     /// What is done to each chunk before it is sent.
     forge: Mutex<Option<Forge>>,
+    /// More is sent than edges say that they take.
+    ignores_windows: AtomicBool,
     /// What is said instead of a session.
     goodbye: Mutex<Option<(GoodbyeReason, Duration)>>,
 }
@@ -123,6 +128,7 @@ impl Plane {
             allowed: Mutex::new(vec![Name::root()]),
             filter: Mutex::new(Filter::All),
             forge: Mutex::default(),
+            ignores_windows: AtomicBool::default(),
             goodbye: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -173,6 +179,11 @@ impl Plane {
     /// Cuts the stream after so many sets more, once.
     pub fn cut_after(&self, sets: usize) {
         *self.inner.cut_after.lock().unwrap() = Some(sets);
+    }
+
+    /// Sends as much as any edge could want, whatever this one says.
+    pub fn ignore_windows(&self) {
+        self.inner.ignores_windows.store(true, Relaxed);
     }
 
     /// Says goodbye to every Hello from now on.
@@ -241,7 +252,10 @@ impl Plane {
         }
         self.inner.heard_more.send_replace(());
         match message {
-            ToControl::Hello(hello) => {
+            ToControl::Hello(mut hello) => {
+                if self.inner.ignores_windows.load(Relaxed) {
+                    hello.window = u32::MAX;
+                }
                 let log = self.inner.log.lock().unwrap();
                 let genesis = Position::genesis(log.1.log);
                 let at = |offset| match offset {

@@ -304,3 +304,27 @@ fn a_snapshot_makes_the_store_one_of_the_filter_that_it_was_made_for() {
     drop(store);
     assert_eq!(Store::open(config).unwrap().filter(), filter.hash());
 }
+
+#[test]
+fn a_value_that_is_too_large_is_not_staged() {
+    let mut log = Log::new();
+    let zone = name("a.example");
+    log.add(&zone, 1, vec![Change::ZoneCreate, create(&zone, "one")]);
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = partly(dir.path(), &log, 1);
+    let (manifest, chunks) = snapshot(&store, Scope::Store, 10);
+    let rows = chunks[0].open().unwrap();
+    let mut writer = ChunkWriter::default();
+    for row in rows.iter() {
+        match row.unwrap() {
+            edgesync_core::snapshot::Row::Zone(origin, states) => writer.zone(&origin, &states),
+            edgesync_core::snapshot::Row::Record { key, .. } => {
+                writer.record(key, &vec![0; crate::limits::VALUE_OCTETS]);
+            }
+        }
+    }
+    store.begin_staging(manifest).unwrap();
+    let staged = store.stage(&writer.finish(ID, 0).unwrap());
+    assert!(matches!(staged, Err(InstallError::Store(StoreError::TooLarge(_)))), "{staged:?}");
+    assert_eq!(store.staged().unwrap().next, 0);
+}
