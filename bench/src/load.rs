@@ -105,7 +105,7 @@ pub fn after(sets: &[CommittedSet], after: Offset, octets: usize) -> Vec<Committ
     let mut left = octets;
     let fits = |set: &&CommittedSet| {
         let fits = left > 0;
-        left = left.saturating_sub(set.body.len());
+        left = left.saturating_sub(set.credit());
         fits
     };
     sets.iter().skip(start).take_while(fits).cloned().collect()

@@ -167,7 +167,8 @@ impl Source {
             ToControl::Hello(hello) => {
                 self.seen().hello.get_or_insert_with(Instant::now);
                 let ours = hello.position.map(|position| position.hash);
-                SenderInput::Hello { hello, ours, floor: Offset::ZERO, head: self.log().head }
+                let (filter, floor) = (hello.filter.clone(), Offset::ZERO);
+                SenderInput::Hello { hello, filter, ours, floor, head: self.log().head }
             }
             other => SenderInput::Message(other),
         }

@@ -3,8 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::{
-    apply::ApplyArgs, demo::DemoArgs, edge::EdgeArgs, fleet::FleetArgs, log::LogArgs,
-    output::Format, record::RecordCommand, release::FreezeArgs, wait::WaitArgs, zone::ZoneCommand,
+    apply::ApplyArgs, audit::AuditCommand, demo::DemoArgs, edge::EdgeArgs, fleet::FleetArgs,
+    log::LogArgs, output::Format, record::RecordCommand, release::FreezeArgs, wait::WaitArgs,
+    zone::ZoneCommand,
 };
 
 /// What stands over the options of all commands.
@@ -25,7 +26,7 @@ Exit codes:
   1  refused, or failed
   2  wrong use of the command
   3  `wait` timed out
-  4  `edge verify` or `demo` found a difference
+  4  `edge verify`, `audit verify` or `demo` found a difference
   5  cannot reach the server";
 
 /// Changes DNS records and asks whether every edge has them.
@@ -112,6 +113,12 @@ pub enum Command {
     Log(LogArgs),
     /// Ask the edge daemon on this host, through its socket.
     Edge(EdgeArgs),
+    /// Read an audit: who did what, and whether the file is as it was written.
+    Audit {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Run the whole system on loopback: import, changes, a killed edge, and a comparison of all.
     Demo(DemoArgs),
 }

@@ -3,6 +3,7 @@
 
 mod apply;
 mod args;
+mod audit;
 mod connect;
 mod demo;
 mod edge;
@@ -57,6 +58,7 @@ async fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Unfreeze => release::unfreeze(&control, &mut printer).await?,
         Command::Release => release::show(&control, &mut printer).await?,
         Command::Log(log) => log::run(log, &control, &mut printer).await?,
+        Command::Audit { command } => audit::run(command, &mut printer)?,
         Command::Demo(demo) => demo::run(demo, &mut printer).await?,
     };
     printer.flush()?;

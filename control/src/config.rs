@@ -3,6 +3,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     path::PathBuf,
     time::Duration,
 };
@@ -18,6 +19,9 @@ pub const ENVIRONMENT: &str = "EDGESYNC_CONTROL_";
 
 /// Bounds of the time between heartbeats.
 const HEARTBEAT: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(60)];
+
+/// Bounds of the sessions that may begin in a second.
+const ADMIT_PER_SECOND: RangeInclusive<u32> = 1..=100_000;
 
 /// The configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +91,12 @@ pub struct SessionsConfig {
     pub heartbeat: Period,
     /// Sessions at the most.
     pub max_sessions: usize,
+    /// Sessions that may begin in a second.
+    pub admit_per_second: u32,
+    /// Sessions that may begin at once.
+    pub admit_burst: u32,
+    /// Streams that have not yet said which edge they are of, at the most.
+    pub max_greeting: usize,
 }
 
 /// How the control plane ends.
@@ -114,7 +124,13 @@ impl Default for Config {
                 retention_size: ByteSize::from_mib(4_096),
                 min_free: ByteSize::from_mib(64),
             },
-            sessions: SessionsConfig { heartbeat: Period::from_secs(1), max_sessions: 10_000 },
+            sessions: SessionsConfig {
+                heartbeat: Period::from_secs(1),
+                max_sessions: 10_000,
+                admit_per_second: 500,
+                admit_burst: 500,
+                max_greeting: 1_000,
+            },
             snapshots: SnapshotsConfig { at_once: 4 },
             drain: DrainConfig { grace: Period::from_secs(15) },
         }
@@ -202,15 +218,24 @@ impl Config {
             let (key, bounds) = ("sessions.heartbeat", "100ms to 60s");
             return Err(InvalidConfig::Bounds { key, value: heartbeat.to_string(), bounds });
         }
-        if self.sessions.max_sessions == 0 {
-            let (key, bounds) = ("sessions.max_sessions", "1 or more");
-            return Err(InvalidConfig::Bounds { key, value: "0".to_owned(), bounds });
+        let per_second = self.sessions.admit_per_second;
+        if !ADMIT_PER_SECOND.contains(&per_second) {
+            let (key, bounds) = ("sessions.admit_per_second", "1 to 100000");
+            return Err(InvalidConfig::Bounds { key, value: per_second.to_string(), bounds });
         }
-        if self.snapshots.at_once == 0 {
-            let (key, bounds) = ("snapshots.at_once", "1 or more");
-            return Err(InvalidConfig::Bounds { key, value: "0".to_owned(), bounds });
+        let zero = [
+            ("sessions.max_sessions", self.sessions.max_sessions == 0),
+            ("sessions.admit_burst", self.sessions.admit_burst == 0),
+            ("sessions.max_greeting", self.sessions.max_greeting == 0),
+            ("snapshots.at_once", self.snapshots.at_once == 0),
+        ];
+        match zero.into_iter().find(|(_, is_zero)| *is_zero) {
+            Some((key, _)) => {
+                let (value, bounds) = ("0".to_owned(), "1 or more");
+                Err(InvalidConfig::Bounds { key, value, bounds })
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The keys of `other` that differ and take effect only after a restart.
@@ -273,6 +298,9 @@ mod tests {
             "queue",
             "heartbeat",
             "max_sessions",
+            "admit_per_second",
+            "admit_burst",
+            "max_greeting",
             "retention_age",
             "retention_size",
             "min_free",
@@ -329,6 +357,10 @@ mod tests {
             "[sessions]\nmax_sessions = 0",
             "[snapshots]\nat_once = 0",
             "[sessions]\nmax_sessions = -1",
+            "[sessions]\nadmit_per_second = 0",
+            "[sessions]\nadmit_per_second = 100001",
+            "[sessions]\nadmit_burst = 0",
+            "[sessions]\nmax_greeting = 0",
             "soa_serial = \"lift\"",
             "listen = \"here\"",
             "[log]\ncache = \"big\"",

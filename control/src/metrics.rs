@@ -164,6 +164,20 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             "Sessions that have ended, by reason.",
         ),
         (
+            Gauge,
+            "edgesync_control_sessions_greeting",
+            Unit::Count,
+            "Streams that are open and have not yet said which edge they are of.",
+        ),
+        (
+            Counter,
+            "edgesync_control_sessions_refused_total",
+            Unit::Count,
+            "Sessions that were not let in, by reason: rate (more edges come than may begin in a \
+             second), full (no room for another session), greeting (too many streams have not yet \
+             said which edge they are of), fenced (a newer process has the edge's id).",
+        ),
+        (
             Histogram,
             "edgesync_control_release_to_send_seconds",
             Unit::Seconds,

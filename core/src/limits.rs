@@ -16,8 +16,6 @@ pub const SET_OCTETS: usize = 16 * 1024 * 1024;
 pub const CHANGE_OVERHEAD_OCTETS: usize = 48;
 /// Octets of change sets in one frame of a session, so that a message stays far below 4 MiB.
 pub const FRAME_OCTETS: usize = 256 * 1024;
-/// Sets of one frame.
-pub const FRAME_SETS: usize = 1_024;
 /// Octets of the largest gRPC message that either side takes.
 pub const MESSAGE_OCTETS: usize = 4 * 1024 * 1024;
 /// Octets of change sets that an edge takes ahead of its acks, unless it says otherwise.
@@ -36,6 +34,16 @@ pub const FILTER_ZONES: usize = 10_000;
 pub const IMPORT_OCTETS: usize = 1024 * 1024 * 1024;
 /// How long a fenced process waits before it tries again (rule 22).
 pub const FENCED_WAIT: Duration = Duration::from_secs(30);
+/// How long a stream may take to say which edge it is of.
+pub const HELLO_WAIT: Duration = Duration::from_secs(10);
+/// Octets that a set costs beside its body while it is unacknowledged: they count in the window.
+pub const SET_OVERHEAD_OCTETS: usize = 128;
+/// Heartbeats that an edge may have unanswered before no samples are sent along.
+pub const SAMPLES_AHEAD: u32 = 3;
+/// Heartbeats that an edge may have unanswered before no further ones are sent.
+pub const HEARTBEATS_AHEAD: u32 = 8;
+/// Messages that no credit bounds, heartbeats above all, that may wait for one edge's stream.
+pub const UNCREDITED_MESSAGES: usize = 64;
 /// How long idle progress may wait to be sent, so that many become one (rule 14).
 pub const PROGRESS_COALESCED: Duration = Duration::from_millis(100);
 /// Longest time between heartbeats that an edge takes from a control plane.

@@ -36,6 +36,8 @@ use crate::{
 
 /// How often the metrics of the state are told.
 const TELL: Duration = Duration::from_millis(250);
+/// Name of the file, in the data directory, of what people had the edge do.
+const AUDIT_FILE: &str = "audit.log";
 /// Wishes of people that may wait.
 const COMMANDS: usize = 16;
 /// How many tells stand between two looks at the store's size.
@@ -108,7 +110,9 @@ pub async fn run(
         status,
         metrics: Arc::clone(&state),
     });
-    let local = Local::new(settings.edge.clone(), reader.clone(), watched.clone(), commander);
+    let audit = settings.store.data_dir.join(AUDIT_FILE);
+    let edge = settings.edge.clone();
+    let local = Local::new(edge, reader.clone(), watched.clone(), commander, audit);
     let outside = Outside::open(local, &reader, listener, page);
     let teller = tokio::spawn(tell(state, reader, watched));
     // A task of its own: whoever waits on this future may do so on a thread that wakes up slowly.

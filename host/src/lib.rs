@@ -4,6 +4,7 @@
 //!
 //! Nothing here knows of records, logs or sessions.
 
+pub mod audit;
 pub mod config;
 pub mod exit;
 pub mod listen;
@@ -11,6 +12,7 @@ pub mod lock;
 pub mod logging;
 pub mod metrics;
 pub mod page;
+pub mod peer;
 mod process;
 pub mod room;
 pub mod signals;

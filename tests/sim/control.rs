@@ -182,7 +182,8 @@ fn input(log: &SharedLog, message: ToControl) -> SenderInput {
         ToControl::Hello(hello) => {
             let offset = hello.position.map_or(Offset::ZERO, |position| position.offset);
             let (ours, floor) = (log.hash_at(offset), log.floor());
-            SenderInput::Hello { hello, ours, floor, head: log.head() }
+            let filter = hello.filter.clone();
+            SenderInput::Hello { hello, filter, ours, floor, head: log.head() }
         }
         other => SenderInput::Message(other),
     }

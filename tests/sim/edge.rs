@@ -12,7 +12,7 @@ use edgesync_core::{
     session::{
         Filter, Hello, InstanceId, PROTOCOL, Receiver, ReceiverInput, ReceiverOutput, ToEdge,
     },
-    snapshot::SnapshotId,
+    snapshot::{Manifest, SnapshotId},
 };
 use edgesync_proto::v1::{self, sync_service_client::SyncServiceClient};
 use tokio::sync::mpsc;
@@ -153,8 +153,9 @@ impl Edge {
         // What is before it is durable, and said, first.
         self.sync();
         let shelf = self.shelf.lock().unwrap();
-        let (position, scope) = self.disk.lock().unwrap().install(id, shelf.content(id));
-        self.told.push_back(ReceiverInput::Installed { position, scope });
+        let installed = self.disk.lock().unwrap().install(id, shelf.content(id));
+        let Manifest { position, scope, filter, .. } = installed;
+        self.told.push_back(ReceiverInput::Installed { position, scope, filter });
     }
 
     fn drain(&mut self, outbound: &Outbound) {

@@ -1,6 +1,6 @@
 //! The real session machines over tonic in a simulated network: partitions, lost directions, crashes
 //! of either side, on virtual time. A seed replays a run: `EDGESYNC_SIM_SEED=7`; how many are tried:
-//! `EDGESYNC_SIM_SEEDS=10000` (200 by default).
+//! `EDGESYNC_SIM_SEEDS=10000` (500 by default).
 //!
 //! The stores are models, because sled has threads of its own: what is written is durable only after
 //! a while, and a crash takes the rest away.
@@ -29,7 +29,7 @@ fn whatever_the_network_does_every_edge_reaches_the_head_and_applies_each_set_on
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let seeds = match number("EDGESYNC_SIM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("EDGESYNC_SIM_SEEDS").unwrap_or(200),
+        None => 0..number("EDGESYNC_SIM_SEEDS").unwrap_or(500),
     };
     let count = seeds.end - seeds.start;
     let mut seen = Faults::default();

@@ -8,7 +8,7 @@ use edgesync_core::{
     name::Name,
     position::{HistoryHash, LogId, Offset, Position},
     sample::{Content, Sample, Sweep, ZoneDigest, Zones},
-    session::CommittedSet,
+    session::{CommittedSet, Filter},
     snapshot::{Manifest, Scope, SnapshotId, Staged},
 };
 
@@ -46,8 +46,8 @@ impl SimLog {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&(self.snapshots.len() as u64).to_be_bytes());
         let (id, position, records) = (SnapshotId(id), self.head, self.sets.len() as u64);
-        let manifest =
-            Manifest { id, position, scope, zones: 1, records, octets: 0, chunks: CHUNKS };
+        let (filter, zones, octets, chunks) = (Filter::All.hash(), 1, 0, CHUNKS);
+        let manifest = Manifest { id, position, scope, filter, zones, records, octets, chunks };
         self.snapshots.insert(id, (manifest.clone(), self.sets.len()));
         manifest
     }
@@ -110,7 +110,7 @@ impl SimLog {
             if left == 0 || set.last > upto {
                 break;
             }
-            left = left.saturating_sub(set.body.len());
+            left = left.saturating_sub(set.credit());
             sets.push(set.clone());
         }
         let read_to = sets.last().map_or(self.head, |set| Position {
@@ -196,7 +196,7 @@ impl Disk {
     }
 
     /// Puts a snapshot in place, durably.
-    pub fn install(&mut self, id: SnapshotId, content: &[CommittedSet]) -> (Position, Scope) {
+    pub fn install(&mut self, id: SnapshotId, content: &[CommittedSet]) -> Manifest {
         let (manifest, next) = self.staging.take().expect("something is staged");
         assert_eq!(
             (manifest.id, next),
@@ -211,7 +211,7 @@ impl Disk {
         self.written = content.to_vec();
         self.position = Some(manifest.position);
         self.sync();
-        (manifest.position, manifest.scope)
+        manifest
     }
 
     /// How it stands, for people.

@@ -4,9 +4,11 @@
 mod independent;
 mod process;
 mod programs;
+mod proxy;
 mod stack;
 
 pub use independent::{Compiled, compile_zone, have, shared};
 pub use process::{Process, eventually};
 pub use programs::program;
+pub use proxy::{Cut, End, Proxy, Way, Weather};
 pub use stack::{Ran, Stack};

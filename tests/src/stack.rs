@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Process, eventually, program};
+use crate::{Process, Proxy, eventually, program};
 
 /// A control plane and some edges in one directory.
 pub struct Stack {
@@ -27,6 +27,8 @@ pub struct Stack {
     edge_dirs: Vec<PathBuf>,
     /// Environment variables that the control plane is started with.
     pub control_environment: Vec<(&'static str, &'static str)>,
+    /// Where each edge connects to.
+    edge_urls: Vec<String>,
     /// Environment variables that edges are started with.
     pub edge_environment: Vec<(&'static str, &'static str)>,
 }
@@ -101,15 +103,17 @@ impl Stack {
     #[must_use]
     pub fn prepare(edges: usize) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
+        let control_address = free_address();
         Self {
             control: None,
             edges: (0..edges).map(|_| None).collect(),
-            control_address: free_address(),
+            control_address,
             control_metrics: free_address(),
             edge_metrics: (0..edges).map(|_| free_address()).collect(),
             control_dir: dir.path().join("control"),
             edge_dirs: (0..edges).map(|n| dir.path().join(format!("edge-{n}"))).collect(),
             control_environment: Vec::new(),
+            edge_urls: vec![format!("http://{control_address}"); edges],
             edge_environment: Vec::new(),
             dir,
         }
@@ -127,6 +131,17 @@ impl Stack {
         // The disks of tests are small.
         self.edge_environment.push(("EDGESYNC_EDGE_STORE__MIN_FREE", "1MiB"));
         dir.clone_into(&mut self.edge_dirs[number]);
+    }
+
+    /// Has an edge reach the control plane by a proxy; needs a restart of an edge that runs.
+    pub fn lead_edge(&mut self, number: usize, proxy: &Proxy) {
+        self.edge_urls[number] = proxy.url();
+    }
+
+    /// Where the control plane listens.
+    #[must_use]
+    pub const fn control_address(&self) -> SocketAddr {
+        self.control_address
     }
 
     /// Directory of the log.
@@ -195,7 +210,8 @@ impl Stack {
     /// edge; does not wait for it.
     pub fn begin_edge(&mut self, number: usize, by: &[&str]) {
         let mut command = by_way_of(by, "edgesyncd");
-        command.args(["--edge-id", &format!("edge-{number}"), "--control", &self.url()]);
+        let id = format!("edge-{number}");
+        command.args(["--edge-id", &id, "--control", &self.edge_urls[number]]);
         command.arg("--data-dir").arg(&self.edge_dirs[number]);
         command.arg("--socket").arg(self.socket(number));
         command.args(["--metrics-listen", &self.edge_metrics[number].to_string()]);

@@ -1,4 +1,5 @@
-//! F-01, F-08: an edge is killed with SIGKILL at random times under load, and again while it starts.
+//! F-01, F-08, F-31: an edge is killed with SIGKILL at random times under load, and again while it
+//! starts; now and then the log is compacted meanwhile, so that it takes a snapshot, and is killed in it.
 
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,11 @@ fn a_killed_edge_has_all_that_it_acknowledged_and_shows_whole_change_sets_only()
     let cycles = plan::number("EDGESYNC_TORTURE_CYCLES", 100);
     let mut random = plan::random("kill_edge");
     let begin = Instant::now();
-    let (mut done, mut double, mut slowest) = (0, 0, Duration::ZERO);
+    let (mut done, mut double, mut snapshots, mut slowest) = (0, 0, 0, Duration::ZERO);
     while done < cycles {
         let mut world = World::start(1);
         world.storm(random.random(), Duration::from_millis(8));
-        let mut floor = 0;
+        let (mut floor, mut compacted) = (0, 0);
         let round = ROUND.min(cycles - done);
         for _ in 0..round {
             std::thread::sleep(Duration::from_millis(random.random_range(10..300)));
@@ -26,6 +27,10 @@ fn a_killed_edge_has_all_that_it_acknowledged_and_shows_whole_change_sets_only()
             world.stack.edge(0).kill();
             // Acks on the way are read by the control plane: this is what it has seen.
             let acked = world.acked(0);
+            if random.random_ratio(1, 8) {
+                std::thread::sleep(Duration::from_millis(30));
+                compacted = world.compact();
+            }
             if random.random_ratio(1, 3) {
                 double += 1;
                 world.stack.begin_edge(0, &[]);
@@ -39,13 +44,15 @@ fn a_killed_edge_has_all_that_it_acknowledged_and_shows_whole_change_sets_only()
             assert!(found >= acked, "invariant 6: {acked} was acknowledged, {found} is there");
             assert!(found >= floor, "invariant 8: the edge had {floor}, and has {found}");
             floor = found;
+            world.behind_the_log = found < compacted;
+            snapshots += u64::from(world.behind_the_log);
         }
         done += round;
         let (_, verdict) = world.judge();
         let seconds = begin.elapsed().as_secs();
         println!(
-            "kill_edge: {done} cycles, {double} double, slowest restart {slowest:?}, {seconds} s; \
-             {verdict:?}"
+            "kill_edge: {done} cycles, {double} double, {snapshots} behind the log, slowest restart \
+             {slowest:?}, {seconds} s; {verdict:?}"
         );
         assert!(verdict.writes > round && verdict.exports > 0, "there was no load");
     }

@@ -8,6 +8,7 @@ mod flips;
 mod kill_control;
 mod kill_edge;
 mod load;
+mod network;
 mod oracle;
 mod plan;
 mod power;

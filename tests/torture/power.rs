@@ -46,7 +46,7 @@ fn open_edge(copy: &Disk, history: &History) -> u64 {
     stack.begin_edge(0, &[]);
     let socket = stack.socket(0);
     eventually("the copy answers", || watch::status(&socket).is_some());
-    world::assert_nothing_put_aside(&stack, 0);
+    world::assert_nothing_put_aside(&stack, 0, false);
     let _ = stack.run_edge(0, &["verify"]).good();
     let found = watch::status(&socket).expect("a status").resumed_from;
     runtime().block_on(async {

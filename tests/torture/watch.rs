@@ -126,6 +126,12 @@ impl Watcher {
         Self { stop, seen, thread: Some(thread) }
     }
 
+    /// The edge's store is put aside while it is down: what it had durable is no promise any more.
+    pub fn forget(&self) {
+        let mut seen = self.seen.lock().unwrap();
+        (seen.durable, seen.shown) = (0, 0);
+    }
+
     /// Ends; what was seen.
     pub fn stop(mut self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);

@@ -17,8 +17,10 @@ use crate::{
 
 /// Writers of a load.
 const WRITERS: u64 = 4;
-/// A restarted daemon answers within this.
-pub const RESTART: Duration = Duration::from_secs(2);
+/// A restarted daemon answers within this (F-01): 19 of 20 times here, where other tests run beside.
+const RESTART: Duration = Duration::from_secs(2);
+/// And within this always.
+const RESTART_MOST: Duration = Duration::from_secs(15);
 
 /// Everything that one run of torture has.
 pub struct World {
@@ -28,8 +30,12 @@ pub struct World {
     pub history: Arc<History>,
     /// The test has made stores that are put aside.
     pub stores_put_aside: bool,
+    /// The edge has found the log compacted beyond what it had, and takes a snapshot.
+    pub behind_the_log: bool,
     load: Option<Load>,
     watchers: Vec<Watcher>,
+    /// Times from start to the first answer.
+    restarts: Vec<Duration>,
 }
 
 /// What a run has shown when it was judged.
@@ -66,7 +72,9 @@ impl World {
             stack.start_edge(edge);
         }
         eventually("the edges register", || stack.fleet().len() >= stack.edges.len());
-        Self { stack, history, stores_put_aside: false, load: None, watchers: Vec::new() }
+        let (watchers, restarts) = (Vec::new(), Vec::new());
+        let (stores_put_aside, behind_the_log) = (false, false);
+        Self { stack, history, stores_put_aside, behind_the_log, load: None, watchers, restarts }
     }
 
     /// Begins to write, and to read all edges.
@@ -101,7 +109,16 @@ impl World {
         (verdict.head, verdict.exports) = (head, exports);
         (verdict.writes, verdict.resolved) = (self.history.count(), self.history.all_resolved());
         self.compare(&model);
+        self.restarts.sort_unstable();
+        let usual = self.restarts.get(self.restarts.len() * 19 / 20);
+        assert!(usual.is_none_or(|usual| *usual < RESTART), "restarts took {:?}", self.restarts);
         (model, verdict)
+    }
+
+    /// Notes how long a daemon took to answer.
+    fn restarted(&mut self, took: Duration) {
+        assert!(took < RESTART_MOST, "a restarted daemon answered after {took:?}");
+        self.restarts.push(took);
     }
 
     /// Compares the control plane and all edges with a model.
@@ -149,7 +166,14 @@ impl World {
 
     /// No store of an edge was put aside.
     pub fn assert_nothing_put_aside(&self, edge: usize) {
-        assert_nothing_put_aside(&self.stack, edge);
+        assert_nothing_put_aside(&self.stack, edge, self.behind_the_log);
+    }
+
+    /// Forgets the log up to its head, which is returned.
+    pub fn compact(&self) -> u64 {
+        let head = self.head();
+        let _ = self.stack.run(&["log", "compact", "--upto", &head.to_string()]).good();
+        head
     }
 
     /// Starts an edge again, and waits until it answers, which may not take long. Its status then.
@@ -162,9 +186,15 @@ impl World {
             answer = watch::status(&socket);
             answer.is_some()
         });
-        let took = begin.elapsed();
-        assert!(took < RESTART, "edge {edge} answered after {took:?}");
+        self.restarted(begin.elapsed());
         answer.expect("an answer")
+    }
+
+    /// Says that an edge's store will be put aside when it starts again, so that it begins anew. The
+    /// edge has ended.
+    pub fn put_aside(&mut self, edge: usize) {
+        self.stores_put_aside = true;
+        self.watchers[edge].forget();
     }
 
     /// Starts the control plane again, and waits until it is ready, which may not take long.
@@ -172,7 +202,7 @@ impl World {
         let begin = Instant::now();
         self.stack.start_control();
         let took = begin.elapsed();
-        assert!(took < RESTART, "the control plane was ready after {took:?}");
+        self.restarted(took);
         took
     }
 }
@@ -187,14 +217,18 @@ pub fn zones(stack: &Stack) -> Vec<String> {
     origins
 }
 
-/// No store of an edge was put aside, neither as damaged nor as of another history.
-pub fn assert_nothing_put_aside(stack: &Stack, edge: usize) {
+/// No store of an edge was put aside as damaged, none of its zones was mended, and it took no snapshot,
+/// unless that was to be expected.
+pub fn assert_nothing_put_aside(stack: &Stack, edge: usize, may_take_snapshots: bool) {
     let page = stack.edge_page(edge, "/metrics").expect("metrics");
     for name in [
         "edgesync_edge_quarantines_total",
-        "edgesync_edge_snapshots_total",
         "edgesync_edge_repairs_total",
+        "edgesync_edge_snapshots_total",
     ] {
+        if may_take_snapshots && name.contains("snapshots") {
+            continue;
+        }
         let values: Vec<_> = page.lines().filter(|line| line.starts_with(name)).collect();
         assert!(!values.is_empty(), "{name} is not there");
         assert!(values.iter().all(|line| line.ends_with(" 0")), "edge {edge}: {values:?}");

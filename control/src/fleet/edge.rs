@@ -14,8 +14,6 @@ use edgesync_core::{
 use hdrhistogram::Histogram;
 use tokio::sync::Notify;
 
-use super::NotAdmitted;
-
 /// Fenced processes that are remembered for one edge.
 const FENCED_KEPT: usize = 16;
 /// Microseconds of the longest latency that is told apart: an hour.
@@ -168,16 +166,20 @@ impl Edge {
         }
     }
 
-    /// Seats a session; true if it took the place of another one. A process that was fenced does
-    /// not fence back while the other lives (rule 22).
-    pub(super) fn seat(&mut self, live: Live) -> Result<bool, NotAdmitted> {
+    /// True if a process was fenced, and the one that fenced it lives: it does not fence back (rule 22).
+    pub(super) fn has_fenced(&self, instance: &InstanceId) -> bool {
+        let other = self.live.as_ref().is_some_and(|live| live.instance != *instance);
+        other && self.fenced.contains(instance)
+    }
+
+    /// Seats a session in the place of the one that there is.
+    pub(super) fn seat(&mut self, live: Live) {
         if let Some(before) = &self.live {
             if before.instance != live.instance {
-                if self.fenced.contains(&live.instance) {
-                    return Err(NotAdmitted::Fenced);
-                }
                 self.fenced.push_back(before.instance);
-                self.fenced.truncate(FENCED_KEPT);
+                if self.fenced.len() > FENCED_KEPT {
+                    self.fenced.pop_front();
+                }
                 metrics::counter!("edgesync_control_fenced_total").increment(1);
             }
             before.fenced.notify_one();
@@ -186,7 +188,7 @@ impl Edge {
         self.since = SystemTime::now();
         self.resumed_from = live.resumed_from;
         (self.halted, self.snapshot) = (None, None);
-        Ok(self.live.replace(live).is_some())
+        self.live = Some(live);
     }
 
     pub(super) fn observe(&mut self, latency: Duration) {

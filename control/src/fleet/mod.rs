@@ -1,6 +1,7 @@
 //! Station 7, the fleet: what each edge has said is durable, and who waits for it. The receipt
 //! ("offset N is durable on these edges") is answered here.
 
+mod admission;
 mod edge;
 mod keeper;
 mod receipt;
@@ -12,16 +13,21 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+pub use admission::AdmissionConfig;
 pub use edge::{EdgeState, EdgeView, LatencySummary, Progress};
 use edgesync_core::{
     edge_id::EdgeId,
+    limits::FENCED_WAIT,
     position::{Offset, Position},
     session::{Ack, Halt, Hello},
 };
 pub use receipt::{WaitError, Waited, Wanted};
 use tokio::sync::{Notify, watch};
 
-use self::edge::{Edge, Live};
+use self::{
+    admission::Admission,
+    edge::{Edge, Live},
+};
 use crate::log::{FleetRow, Log};
 
 /// A handle on the fleet. Cheap to clone.
@@ -36,11 +42,11 @@ struct Shared {
     changed: watch::Sender<u64>,
 }
 
-#[derive(Default)]
 struct Edges {
     by_id: BTreeMap<EdgeId, Edge>,
     next_session: u64,
     live: usize,
+    admission: Admission,
 }
 
 /// A session of an edge, while it is the one that counts.
@@ -65,8 +71,38 @@ pub enum NotAdmitted {
     #[error("a newer process has this edge id: stop one of the two, or give one another --edge-id")]
     Fenced,
     /// There are as many sessions as may be.
-    #[error("there are as many sessions as may be")]
-    Busy,
+    #[error("there are as many sessions as may be: raise sessions.max_sessions")]
+    Full {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// More sessions want to begin than may.
+    #[error("many edges come back at once: this edge's turn comes")]
+    Rate {
+        /// When that is.
+        retry_after: Duration,
+    },
+}
+
+impl NotAdmitted {
+    /// How long the edge is to stay away.
+    #[must_use]
+    pub const fn retry_after(self) -> Duration {
+        match self {
+            Self::Fenced => FENCED_WAIT,
+            Self::Full { retry_after } | Self::Rate { retry_after } => retry_after,
+        }
+    }
+
+    /// One word for metrics.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Fenced => "fenced",
+            Self::Full { .. } => "full",
+            Self::Rate { .. } => "rate",
+        }
+    }
 }
 
 /// Why an edge is not forgotten.
@@ -85,8 +121,9 @@ impl Fleet {
     ///
     /// # Errors
     /// If the store cannot be read.
-    pub fn open(log: Log) -> Result<Self, redb::Error> {
-        let mut edges = Edges::default();
+    pub fn open(log: Log, admission: AdmissionConfig) -> Result<Self, redb::Error> {
+        let admission = Admission::new(admission, Instant::now());
+        let mut edges = Edges { by_id: BTreeMap::new(), next_session: 0, live: 0, admission };
         for FleetRow { edge, durable } in log.view()?.fleet()? {
             if let Ok(id) = edge.parse() {
                 edges.by_id.insert(id, Edge::remembered(durable));
@@ -113,39 +150,43 @@ impl Fleet {
         *self.shared.log.head().borrow()
     }
 
-    /// Gives a session its edge's seat, and fences the one that had it (invariant 13).
+    /// Gives a session its edge's seat, and fences the one that had it (invariant 13). Costs no look
+    /// at the log.
     ///
     /// # Errors
-    /// If the session's process was fenced before, or there is no room.
+    /// If the session's process was fenced before, there is no room, or it is not yet its turn.
     pub fn admit(
         &self,
         hello: &Hello,
         address: Option<SocketAddr>,
-        max_sessions: usize,
+        now: Instant,
     ) -> Result<Seat, NotAdmitted> {
-        let mut edges = self.lock();
-        let (session, full) = (edges.next_session, edges.live >= max_sessions);
-        let is_new = !edges.by_id.contains_key(&hello.edge);
-        let edge = edges.by_id.entry(hello.edge.clone()).or_insert_with(|| Edge::remembered(None));
-        if edge.live.is_none() && full {
-            return Err(NotAdmitted::Busy);
+        let mut guard = self.lock();
+        let edges = &mut *guard;
+        let known = edges.by_id.get(&hello.edge);
+        if known.is_some_and(|edge| edge.has_fenced(&hello.instance)) {
+            return Err(NotAdmitted::Fenced);
         }
+        let is_new = known.is_none();
+        let others = edges.live - usize::from(known.is_some_and(|edge| edge.live.is_some()));
+        edges.admission.admit(others, now)?;
+        let session = edges.next_session;
         let fenced = Arc::new(Notify::new());
-        let resumed_from = hello.position.map_or(Offset::ZERO, |position| position.offset);
         let live = Live {
             session,
             instance: hello.instance,
             fenced: Arc::clone(&fenced),
-            resumed_from,
+            resumed_from: hello.position.map_or(Offset::ZERO, |position| position.offset),
             address: address.map_or_else(|| "unix".to_owned(), |address| address.to_string()),
             version: hello.version.clone(),
         };
-        let replaced = edge.seat(live)?;
+        let edge = edges.by_id.entry(hello.edge.clone()).or_insert_with(|| Edge::remembered(None));
+        edge.seat(live);
         // What it says it has counts only when the log has found it in its history.
         edge.durable = None;
         edges.next_session += 1;
-        edges.live += usize::from(!replaced);
-        drop(edges);
+        edges.live = others + 1;
+        drop(guard);
         if is_new {
             let durable = Some(Position::genesis(self.head().log));
             let row = FleetRow { edge: hello.edge.to_string(), durable };
@@ -153,6 +194,12 @@ impl Fleet {
         }
         self.tick();
         Ok(Seat { edge: hello.edge.clone(), session, fenced })
+    }
+
+    /// When an edge is to come back that is sent away before it has said who it is.
+    #[must_use]
+    pub fn send_away(&self, now: Instant) -> Duration {
+        self.lock().admission.send_away(now)
     }
 
     /// Records an ack, unless the seat was lost.

@@ -19,6 +19,10 @@ struct Bench {
 
 /// A fleet over a log with one zone: head 2.
 async fn bench() -> Bench {
+    bench_for(10).await
+}
+
+async fn bench_for(max_sessions: usize) -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let options = Options {
         dir: dir.path().to_owned(),
@@ -36,7 +40,12 @@ async fn bench() -> Bench {
     let action = Action::CreateZone(vec![soa]);
     let write = Write::new(zone, action, caller);
     assert_eq!(log.commit(write).await.unwrap().generation, Generation(1));
-    Bench { _dir: dir, fleet: Fleet::open(log.clone()).unwrap(), log }
+    let fleet = Fleet::open(log.clone(), admission(max_sessions)).unwrap();
+    Bench { _dir: dir, fleet, log }
+}
+
+const fn admission(max_sessions: usize) -> AdmissionConfig {
+    AdmissionConfig { max_sessions, per_second: 1_000, burst: 100 }
 }
 
 fn hello(edge: &str, instance: u8) -> Hello {
@@ -56,7 +65,7 @@ fn hello(edge: &str, instance: u8) -> Hello {
 
 impl Bench {
     fn admit(&self, edge: &str, instance: u8) -> Result<Seat, NotAdmitted> {
-        self.fleet.admit(&hello(edge, instance), None, 10)
+        self.fleet.admit(&hello(edge, instance), None, Instant::now())
     }
 
     fn ack(&self, seat: &Seat) {
@@ -144,13 +153,44 @@ async fn the_same_process_takes_its_own_seat_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_are_bounded_and_seats_come_free() {
-    let bench = bench().await;
-    let one = bench.fleet.admit(&hello("a", 1), None, 1).unwrap();
-    assert_eq!(bench.fleet.admit(&hello("b", 2), None, 1).unwrap_err(), NotAdmitted::Busy);
+    let bench = bench_for(1).await;
+    let one = bench.admit("a", 1).unwrap();
+    assert!(matches!(bench.admit("b", 2), Err(NotAdmitted::Full { .. })));
+    assert_eq!(bench.fleet.edges().len(), 1, "who is sent away is not registered");
+    assert!(bench.admit("a", 1).is_ok(), "an edge takes its own seat in a full house");
+    bench.fleet.leave(&one);
+    assert!(matches!(bench.admit("b", 2), Err(NotAdmitted::Full { .. })), "it was not its seat");
+    let one = bench.admit("a", 3).unwrap();
     bench.fleet.leave(&one);
     bench.fleet.leave(&one);
-    assert!(bench.fleet.admit(&hello("b", 2), None, 1).is_ok());
-    assert_eq!(bench.fleet.admit(&hello("a", 1), None, 1).unwrap_err(), NotAdmitted::Busy);
+    assert!(bench.admit("b", 2).is_ok());
+    assert!(matches!(bench.admit("a", 1), Err(NotAdmitted::Full { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_too_fast_is_sent_away_and_takes_no_seat() {
+    let bench = bench_for(1_000).await;
+    let now = Instant::now();
+    let admit = |n: u32| bench.fleet.admit(&hello(&format!("e{n}"), 1), None, now);
+    assert!((0..100).all(|n| admit(n).is_ok()));
+    let away: Vec<_> = (100..103).map(|n| admit(n).unwrap_err()).collect();
+    let millis = |millis| NotAdmitted::Rate { retry_after: Duration::from_millis(millis) };
+    assert_eq!(away, [millis(1), millis(2), millis(3)]);
+    assert_eq!(bench.fleet.send_away(now), Duration::from_millis(4));
+    assert_eq!(bench.fleet.edges().len(), 100, "who is sent away is not registered");
+    let later = now + Duration::from_millis(1);
+    assert!(bench.fleet.admit(&hello("e100", 1), None, later).is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_was_fenced_is_told_so_also_when_many_come() {
+    let bench = bench_for(1_000).await;
+    let now = Instant::now();
+    let admit = |edge: &str, instance| bench.fleet.admit(&hello(edge, instance), None, now);
+    admit("a", 1).unwrap();
+    admit("a", 2).unwrap();
+    assert_eq!((0..200).filter(|n| admit(&format!("e{n}"), 1).is_ok()).count(), 98);
+    assert_eq!(admit("a", 1).unwrap_err(), NotAdmitted::Fenced);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,7 +201,7 @@ async fn an_edge_that_is_away_is_remembered_over_a_restart_until_it_is_forgotten
     assert_eq!(bench.fleet.forget(&id), Err(ForgetError::Connected(id.clone())));
     bench.fleet.leave(&seat);
     bench.log.close().await;
-    let restarted = Fleet::open(bench.log.clone()).unwrap();
+    let restarted = Fleet::open(bench.log.clone(), admission(10)).unwrap();
     assert_eq!(restarted.edges()[0].id, id);
     assert_eq!(restarted.edges()[0].state, EdgeState::Disconnected);
     restarted.forget(&id).unwrap();
@@ -174,6 +214,6 @@ async fn what_an_edge_says_it_has_does_not_count_before_the_log_has_found_it() {
     let bench = bench().await;
     let mut stranger = hello("a", 1);
     stranger.position = Some(*bench.log.head().borrow());
-    bench.fleet.admit(&stranger, None, 10).unwrap();
+    bench.fleet.admit(&stranger, None, Instant::now()).unwrap();
     assert!(!bench.wait(Wanted::All).await.unwrap().reached);
 }

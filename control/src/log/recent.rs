@@ -20,7 +20,7 @@ pub struct Released {
     pub at: Instant,
 }
 
-/// The sets released last, bounded in octets.
+/// The sets released last, bounded in octets, with what each costs beside its own.
 pub(super) struct Recent {
     octets: usize,
     sets: Mutex<Sets>,
@@ -45,11 +45,11 @@ impl Recent {
     pub(super) fn release(&self, released: Vec<Arc<Released>>) {
         let mut sets = self.lock();
         for set in released {
-            sets.octets += set.set.body.len();
+            sets.octets += set.set.credit();
             sets.sets.push_back(set);
         }
         while sets.octets > self.octets && sets.sets.len() > 1 {
-            let gone = sets.sets.pop_front().map_or(0, |set| set.set.body.len());
+            let gone = sets.sets.pop_front().map_or(0, |set| set.set.credit());
             sets.octets = sets.octets.saturating_sub(gone);
         }
     }
@@ -66,7 +66,7 @@ impl Recent {
         let mut left = octets;
         let fits = |set: &&Arc<Released>| {
             let fits = left > 0;
-            left = left.saturating_sub(set.set.body.len());
+            left = left.saturating_sub(set.set.credit());
             fits
         };
         Some(sets.sets.range(start..).take_while(fits).cloned().collect())
@@ -88,16 +88,17 @@ mod tests {
 
     #[test]
     fn a_session_gets_what_follows_or_is_sent_to_the_log() {
-        let recent = Recent::new(30);
+        // Three of them.
+        let recent = Recent::new(3 * set(1, 2).set.credit());
         recent.release(vec![set(1, 2), set(3, 3), set(4, 6), set(7, 7)]);
         let lasts = |after, octets| {
             let sets = recent.after(Offset(after), octets)?;
             Some(sets.iter().map(|set| set.set.last.0).collect::<Vec<_>>())
         };
-        assert_eq!(lasts(0, 100), None, "the oldest went to keep the bound");
-        assert_eq!(lasts(2, 100), Some(vec![3, 6, 7]));
+        assert_eq!(lasts(0, 1_000), None, "the oldest went to keep the bound");
+        assert_eq!(lasts(2, 1_000), Some(vec![3, 6, 7]));
         assert_eq!(lasts(3, 1), Some(vec![6]), "at least one");
-        assert_eq!(lasts(5, 100), None, "no position is within a set");
-        assert_eq!(lasts(7, 100), None, "nothing follows the head");
+        assert_eq!(lasts(5, 1_000), None, "no position is within a set");
+        assert_eq!(lasts(7, 1_000), None, "nothing follows the head");
     }
 }

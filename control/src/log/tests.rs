@@ -15,6 +15,7 @@ use super::*;
 
 mod full;
 mod keeping;
+mod queue;
 
 fn open(dir: &Path) -> Result<Log, OpenError> {
     Log::open(&Options {

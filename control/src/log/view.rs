@@ -6,6 +6,7 @@ use edgesync_core::{
     change::Generation,
     fold::{ZoneState, ZoneStates},
     key,
+    limits::SET_OVERHEAD_OCTETS,
     name::Name,
     position::{HistoryHash, Offset, Position},
     record::{Record, RecordId},
@@ -334,7 +335,7 @@ impl View {
                 let (last, value) = row?;
                 let entry = LogEntry::read(last.value(), value.value())?;
                 chain.follow(&entry)?;
-                left = left.saturating_sub(entry.body.len());
+                left = left.saturating_sub(entry.body.len() + SET_OVERHEAD_OCTETS);
                 entries.push(entry);
             }
             chain.end(self.head()?).map(|()| entries)

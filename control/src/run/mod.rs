@@ -27,7 +27,7 @@ use self::server::{ServeError, Server};
 use crate::{
     api::Api,
     config::Config,
-    fleet::{EdgeState, Fleet},
+    fleet::{AdmissionConfig, EdgeState, Fleet},
     log::{Log, OpenError, Options, WriteError},
     snapshot::Snapshots,
     sync::{SyncApi, SyncConfig},
@@ -144,12 +144,17 @@ impl ControlPlane {
             min_free_bytes: config.log.min_free.as_u64(),
         };
         let at_once = config.snapshots.at_once;
+        let admission = AdmissionConfig {
+            max_sessions: config.sessions.max_sessions,
+            per_second: config.sessions.admit_per_second,
+            burst: config.sessions.admit_burst,
+        };
         let opened = spawn_blocking(move || {
             let log = Log::open(&options)?;
             let dir = options.dir.join("snapshots");
             let snapshots = Snapshots::open(log.clone(), dir.clone(), at_once)
                 .map_err(|source| RunError::Snapshots { dir, source })?;
-            let fleet = Fleet::open(log.clone()).map_err(RunError::Fleet)?;
+            let fleet = Fleet::open(log.clone(), admission).map_err(RunError::Fleet)?;
             Ok::<_, RunError>((log, fleet, snapshots))
         });
         let (log, fleet, snapshots) = opened.await??;
@@ -189,7 +194,7 @@ impl ControlPlane {
         let sync_config = {
             let config = config.borrow();
             let heartbeat = config.sessions.heartbeat.get();
-            SyncConfig { heartbeat, max_sessions: config.sessions.max_sessions }
+            SyncConfig { heartbeat, max_greeting: config.sessions.max_greeting }
         };
         tasks.spawn(housekeeping::keep(log.clone(), snapshots.clone(), config.subscribe()));
         let (settings, stop) = (config.subscribe(), draining.clone());

@@ -80,7 +80,9 @@ pub(super) fn make(
     let view = view.map_or_else(|| log.view(), Ok)?;
     let position = view.position()?;
     let id = SnapshotId(rand::random());
-    let manifest = Manifest { id, position, scope, zones: 0, records: 0, octets: 0, chunks: 0 };
+    let (zones, records, octets, chunks) = (0, 0, 0, 0);
+    let hash = filter.hash();
+    let manifest = Manifest { id, position, scope, filter: hash, zones, records, octets, chunks };
     let mut maker = Maker {
         view: &view,
         writer: ChunkWriter::default(),

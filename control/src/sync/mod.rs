@@ -1,17 +1,22 @@
 //! Station 3, the sessions: carries to each edge what the core's sender permits. One task a session;
-//! its memory is the window that the edge has asked for, and a frame.
+//! its memory is the window that the edge has asked for, a frame, and what [`outbound`] says.
 
+mod filter;
 mod latency;
+mod outbound;
 mod session;
 
-use std::{pin::Pin, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use edgesync_core::session::{GoodbyeReason, ToEdge};
 use edgesync_proto::v1::{self, sync_service_server::SyncService};
-use tokio::sync::{mpsc, watch};
-use tokio_stream::{Stream, wrappers::UnboundedReceiverStream};
+use tokio::sync::{Semaphore, watch};
 use tonic::{Request, Response, Status, Streaming};
 
-use self::{latency::Spikes, session::Session};
+use self::{latency::Spikes, outbound::Responses, session::Session};
 use crate::{fleet::Fleet, log::Log, snapshot::Snapshots};
 
 /// What the sessions are set to.
@@ -19,8 +24,8 @@ use crate::{fleet::Fleet, log::Log, snapshot::Snapshots};
 pub struct SyncConfig {
     /// Time between heartbeats.
     pub heartbeat: Duration,
-    /// Sessions at the most.
-    pub max_sessions: usize,
+    /// Streams that have not yet said which edge they are of, at the most.
+    pub max_greeting: usize,
 }
 
 /// The `SyncService`.
@@ -31,6 +36,8 @@ pub struct SyncApi {
     snapshots: Snapshots,
     config: SyncConfig,
     drain: watch::Receiver<bool>,
+    /// Room for streams that have not yet said which edge they are of.
+    greeting: Arc<Semaphore>,
     spikes: Spikes,
 }
 
@@ -44,23 +51,39 @@ impl SyncApi {
         config: SyncConfig,
         drain: watch::Receiver<bool>,
     ) -> Self {
-        Self { log, fleet, snapshots, config, drain, spikes: Spikes::new() }
+        let greeting = config.max_greeting.min(Semaphore::MAX_PERMITS);
+        let greeting = Arc::new(Semaphore::new(greeting));
+        Self { log, fleet, snapshots, config, drain, greeting, spikes: Spikes::new() }
     }
+}
+
+/// Counts a session that was not let in.
+fn count_refused(reason: &'static str) {
+    metrics::counter!("edgesync_control_sessions_refused_total", "reason" => reason).increment(1);
 }
 
 #[tonic::async_trait]
 impl SyncService for SyncApi {
-    type SyncStream = Pin<Box<dyn Stream<Item = Result<v1::SyncResponse, Status>> + Send>>;
+    type SyncStream = Responses;
 
     async fn sync(
         &self,
         request: Request<Streaming<v1::SyncRequest>>,
     ) -> Result<Response<Self::SyncStream>, Status> {
         let address = request.remote_addr();
-        // Not bounded by number: the sender's credit bounds it in octets.
-        let (outbound, responses) = mpsc::unbounded_channel();
-        let session = Session::new(self, address, outbound);
-        tokio::spawn(session.run(request.into_inner()));
-        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(responses))))
+        let (outbound, responses) = outbound::channel();
+        if let Ok(place) = Arc::clone(&self.greeting).try_acquire_owned() {
+            let session = Session::new(self, address, outbound, place);
+            tokio::spawn(session.run(request.into_inner()));
+        } else {
+            count_refused("greeting");
+            let retry_after = self.fleet.send_away(Instant::now());
+            let message = "too many streams have not yet said which edge they are of".to_owned();
+            let goodbye = ToEdge::Goodbye { reason: GoodbyeReason::Busy, retry_after, message };
+            // The only message of a fresh stream has room.
+            let _ = outbound.send(goodbye);
+            tokio::spawn(outbound.finish(session::LAST_WORDS));
+        }
+        Ok(Response::new(responses))
     }
 }

@@ -1,7 +1,13 @@
 //! The shell of one session: moves values between the stream, the log, the fleet and the core's
 //! [`Sender`], which alone decides.
 
-use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Instant};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use edgesync_core::{
     position::{HistoryHash, Offset, Position},
@@ -11,15 +17,15 @@ use edgesync_core::{
     },
     snapshot::{Manifest, Scope, Staged},
 };
-use edgesync_proto::{convert, v1};
+use edgesync_proto::v1;
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, OwnedSemaphorePermit, watch},
     time::sleep_until,
 };
 use tokio_stream::StreamExt;
 use tonic::{Status, Streaming};
 
-use super::{SyncApi, latency::Journey};
+use super::{SyncApi, count_refused, filter, latency::Journey, outbound::Outbound};
 use crate::{
     fleet::{NotAdmitted, Progress, Seat},
     log::{Log, ReadError, Sampled},
@@ -28,12 +34,11 @@ use crate::{
 
 /// A snapshot that is being looked for, or made.
 type Making = Pin<Box<dyn Future<Output = Result<Lease, Busy>> + Send>>;
-type Outbound = mpsc::UnboundedSender<Result<v1::SyncResponse, Status>>;
 
+/// How long a session that has ended lets its last messages go out.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long an edge is asked to wait when the control plane stops: longer than a restart takes.
-const DRAIN_RETRY: std::time::Duration = std::time::Duration::from_millis(500);
-/// How long an edge is asked to wait when there is no room.
-const BUSY_RETRY: std::time::Duration = std::time::Duration::from_secs(5);
+const DRAIN_RETRY: Duration = Duration::from_millis(500);
 
 /// One session.
 pub(super) struct Session {
@@ -43,15 +48,52 @@ pub(super) struct Session {
     sender: Sender,
     journey: Journey,
     filter: Filter,
+    /// A place among those that have not yet said which edge they are of.
+    greeting: Option<Greeting>,
     seat: Option<Seat>,
     making: Option<Making>,
     lease: Option<Lease>,
     over: Option<&'static str>,
 }
 
+/// Counts a stream until it has said which edge it is of, or has ended.
+struct Greeting {
+    _place: OwnedSemaphorePermit,
+}
+
+impl Greeting {
+    fn new(place: OwnedSemaphorePermit) -> Self {
+        metrics::gauge!("edgesync_control_sessions_greeting").increment(1);
+        Self { _place: place }
+    }
+}
+
+impl Drop for Greeting {
+    fn drop(&mut self) {
+        metrics::gauge!("edgesync_control_sessions_greeting").decrement(1);
+    }
+}
+
+/// However it ends, also by a panic: its seat is free, and it is counted no more.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.seat.iter().for_each(|seat| self.api.fleet.leave(seat));
+        metrics::gauge!("edgesync_control_sessions").decrement(1);
+        let panicked = std::thread::panicking();
+        let reason = if panicked { "panicked" } else { self.over.unwrap_or("closed") };
+        metrics::counter!("edgesync_control_session_ends_total", "reason" => reason).increment(1);
+    }
+}
+
 impl Session {
-    pub(super) fn new(api: &SyncApi, address: Option<SocketAddr>, outbound: Outbound) -> Self {
+    pub(super) fn new(
+        api: &SyncApi,
+        address: Option<SocketAddr>,
+        outbound: Outbound,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
         let now = Instant::now();
+        metrics::gauge!("edgesync_control_sessions").increment(1);
         let config = SenderConfig { heartbeat: api.config.heartbeat };
         let head = *api.log.released().borrow();
         Self {
@@ -61,6 +103,7 @@ impl Session {
             sender: Sender::new(config, head, now),
             journey: Journey::new(api.spikes.clone(), now),
             filter: Filter::All,
+            greeting: Some(Greeting::new(place)),
             seat: None,
             making: None,
             lease: None,
@@ -70,7 +113,6 @@ impl Session {
 
     /// Runs until either side ends it.
     pub(super) async fn run(mut self, mut inbound: Streaming<v1::SyncRequest>) {
-        metrics::gauge!("edgesync_control_sessions").increment(1);
         let mut head = self.api.log.released();
         let mut samples = self.api.log.samples();
         let mut drain = self.api.drain.clone();
@@ -107,10 +149,9 @@ impl Session {
             }
             self.act().await;
         }
-        self.seat.iter().for_each(|seat| self.api.fleet.leave(seat));
-        metrics::gauge!("edgesync_control_sessions").decrement(1);
-        let reason = self.over.unwrap_or("closed");
-        metrics::counter!("edgesync_control_session_ends_total", "reason" => reason).increment(1);
+        let outbound = self.outbound.clone();
+        drop(self);
+        outbound.finish(LAST_WORDS).await;
     }
 
     fn feed(&mut self, input: SenderInput) {
@@ -124,23 +165,26 @@ impl Session {
             return;
         };
         match ToControl::try_from(message) {
-            Err(error) => self.goodbye(GoodbyeReason::Refused, error.to_string()),
+            Err(error) => {
+                self.goodbye(GoodbyeReason::Refused, Duration::ZERO, error.to_string());
+            }
             Ok(ToControl::Hello(hello)) if self.seat.is_none() => self.greet(hello).await,
             Ok(message) => self.feed(SenderInput::Message(message)),
         }
     }
 
-    /// Seats the edge and looks its position up in the log.
+    /// Seats the edge and looks its position up in the log. Who is not admitted has not cost a look.
     async fn greet(&mut self, hello: Hello) {
-        let max_sessions = self.api.config.max_sessions;
-        let seat = match self.api.fleet.admit(&hello, self.address, max_sessions) {
+        self.greeting = None;
+        let seat = match self.api.fleet.admit(&hello, self.address, Instant::now()) {
             Ok(seat) => seat,
             Err(refused) => {
+                count_refused(refused.label());
                 let reason = match refused {
                     NotAdmitted::Fenced => GoodbyeReason::Fenced,
-                    NotAdmitted::Busy => GoodbyeReason::Busy,
+                    NotAdmitted::Full { .. } | NotAdmitted::Rate { .. } => GoodbyeReason::Busy,
                 };
-                return self.goodbye(reason, refused.to_string());
+                return self.goodbye(reason, refused.retry_after(), refused.to_string());
             }
         };
         self.seat = Some(seat);
@@ -152,8 +196,9 @@ impl Session {
         };
         let head = *self.api.log.released().borrow();
         tracing::info!(edge = %hello.edge, from = %offset, head = %head.offset, "session begins");
-        self.filter.clone_from(&hello.filter);
-        self.feed(SenderInput::Hello { hello, ours, floor, head });
+        let filter = hello.filter.clone();
+        self.filter.clone_from(&filter);
+        self.feed(SenderInput::Hello { hello, filter, ours, floor, head });
     }
 
     /// Passes on what some zones are; the edge hears of those that it wants.
@@ -238,24 +283,30 @@ impl Session {
     }
 
     /// Ends a session that never got as far as the sender.
-    fn goodbye(&mut self, reason: GoodbyeReason, message: String) {
-        let retry_after = match reason {
-            GoodbyeReason::Fenced => edgesync_core::limits::FENCED_WAIT,
-            GoodbyeReason::Busy => BUSY_RETRY,
-            _ => std::time::Duration::ZERO,
-        };
+    fn goodbye(&mut self, reason: GoodbyeReason, retry_after: Duration, message: String) {
         self.send(ToEdge::Goodbye { reason, retry_after, message });
         self.over = Some(end_reason(reason));
     }
 
     fn send(&mut self, message: ToEdge) {
-        if let ToEdge::Goodbye { reason, message, .. } = &message {
-            let edge = self.seat.as_ref().map(Seat::to_string).unwrap_or_default();
-            tracing::info!(edge, message, "goodbye");
-            self.over = Some(end_reason(*reason));
+        match &message {
+            // In a storm there are thousands; the metrics count them.
+            ToEdge::Goodbye { reason: GoodbyeReason::Busy, message, .. } => {
+                tracing::debug!(message, "goodbye");
+                self.over = Some(end_reason(GoodbyeReason::Busy));
+            }
+            ToEdge::Goodbye { reason, message, .. } => {
+                let edge = self.seat.as_ref().map(Seat::to_string).unwrap_or_default();
+                tracing::info!(edge, message, "goodbye");
+                self.over = Some(end_reason(*reason));
+            }
+            _ => {}
         }
-        // A stream that is gone is noticed by the loop.
-        let _ = self.outbound.send(Ok(message.into()));
+        if self.outbound.send(message).is_err() {
+            let edge = self.seat.as_ref().map(Seat::to_string).unwrap_or_default();
+            tracing::warn!(edge, "an edge acks and does not read: its session ends");
+            self.over = Some("stuck");
+        }
     }
 
     /// Does what the sender wants done.
@@ -318,14 +369,14 @@ impl Session {
             };
             stored.retain(|set| set.last <= upto);
             read_to = stored.last().map(position);
-            let wanted = |set: &CommittedSet| match &self.filter {
-                Filter::All => true,
-                filter => {
-                    convert::decode_set(set.body.clone()).is_ok_and(|s| filter.wants(&s.zone))
+            sets = match filter::wanted(stored, &self.filter) {
+                Ok(wanted) => wanted,
+                Err(error) => {
+                    // Never skipped (rule 23): who cannot be told whose set it is gets nothing behind it.
+                    tracing::error!(%error, "the zone of a change set in the log cannot be read");
+                    return self.over = Some("log_failed");
                 }
             };
-            sets = stored;
-            sets.retain(wanted);
         }
         match read_to {
             Some(read_to) => self.feed(SenderInput::Fetched { sets, read_to }),

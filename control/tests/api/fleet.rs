@@ -108,19 +108,22 @@ async fn the_fleet_is_followed_without_a_flood() {
     }
     let head = control.head().await;
     let mut messages = 0;
-    loop {
+    let mut state = loop {
         messages += 1;
-        let at = watch.next().await.unwrap().unwrap().head.unwrap().offset;
+        let seen = watch.next().await.unwrap().unwrap();
+        let at = seen.head.unwrap().offset;
         assert!(at >= before);
         if at == head {
-            break;
+            break seen.edges[0].state();
         }
-    }
+    };
     let most = began.elapsed().as_millis() / 100 + 2;
     assert!(messages <= most, "{messages} in {:?}", began.elapsed());
     drop(edge);
-    let gone = watch.next().await.unwrap().unwrap();
-    assert_eq!(gone.edges[0].state(), v1::EdgeState::Disconnected);
+    // On a slow machine its silence has ended its session before.
+    while state != v1::EdgeState::Disconnected {
+        state = watch.next().await.unwrap().unwrap().edges[0].state();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

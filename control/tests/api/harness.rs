@@ -60,7 +60,14 @@ impl Control {
     }
 
     pub async fn start_in(dir: TempDir) -> Self {
-        let control = ControlPlane::start(config_in(dir.path()), recorder()).await.unwrap();
+        Self::start_with(dir, |_| {}).await
+    }
+
+    /// With a configuration that is another one than the default.
+    pub async fn start_with(dir: TempDir, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = config_in(dir.path());
+        change(&mut config);
+        let control = ControlPlane::start(config, recorder()).await.unwrap();
         let (addresses, config) = (control.addresses(), control.config());
         let (stop, stopped) = oneshot::channel::<()>();
         let served = tokio::spawn(control.serve(async {
@@ -173,24 +180,42 @@ pub struct Edge {
 
 impl Edge {
     pub async fn connect(control: &Control, id: &str) -> Self {
-        use v1::sync_request::Message;
+        let mut edge = Self::open(control).await;
+        edge.hello(id);
+        let welcome = edge.next().await.unwrap();
+        assert!(matches!(welcome, v1::sync_response::Message::Welcome(_)), "{welcome:?}");
+        edge
+    }
+
+    /// A stream that has not yet said which edge it is of.
+    pub async fn open(control: &Control) -> Self {
         let (requests, receiver) = mpsc::unbounded_channel();
+        let mut client = SyncServiceClient::new(control.channel.clone());
+        let replies = client.sync(UnboundedReceiverStream::new(receiver)).await.unwrap();
+        Self { requests, replies: replies.into_inner() }
+    }
+
+    pub fn hello(&self, id: &str) {
+        use v1::sync_request::Message;
         let hello = v1::Hello {
             edge_id: id.to_owned(),
             instance_id: vec![7; 16].into(),
             boot_epoch: 1,
-            filter: Some(v1::Filter { all_zones: true, zones: Vec::new() }),
+            filter: Some(v1::Filter { all_zones: true, ..v1::Filter::default() }),
             protocol: 1,
             version: "test".to_owned(),
             ..Default::default()
         };
-        requests.send(v1::SyncRequest { message: Some(Message::Hello(hello)) }).unwrap();
-        let mut client = SyncServiceClient::new(control.channel.clone());
-        let replies = client.sync(UnboundedReceiverStream::new(receiver)).await.unwrap();
-        let mut edge = Self { requests, replies: replies.into_inner() };
-        let welcome = edge.next().await.unwrap();
-        assert!(matches!(welcome, v1::sync_response::Message::Welcome(_)), "{welcome:?}");
-        edge
+        self.requests.send(v1::SyncRequest { message: Some(Message::Hello(hello)) }).unwrap();
+    }
+
+    /// The Goodbye that comes next, with the stream's end behind it: its reason, and when to come back.
+    pub async fn goodbye(&mut self) -> (v1::GoodbyeReason, Duration) {
+        let message = self.next().await.unwrap();
+        let v1::sync_response::Message::Goodbye(goodbye) = message else { panic!("{message:?}") };
+        assert_eq!(self.next().await, None, "nothing comes behind it");
+        let retry_after = goodbye.retry_after.unwrap().try_into().unwrap();
+        (goodbye.reason(), retry_after)
     }
 
     pub async fn next(&mut self) -> Option<v1::sync_response::Message> {

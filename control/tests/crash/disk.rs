@@ -20,6 +20,8 @@ pub enum Op {
     SetLen(usize),
     /// Recorded when it is done: what was before it is durable.
     Sync,
+    /// One that the disk has refused: nothing is known of what was before it.
+    FailedSync,
 }
 
 /// A disk. A clone is the same disk.
@@ -30,6 +32,8 @@ pub struct Disk(Arc<Mutex<State>>);
 struct State {
     live: Vec<u8>,
     ops: Vec<Op>,
+    /// Syncs that still succeed before one that does not.
+    good_syncs: Option<usize>,
 }
 
 impl fmt::Debug for Disk {
@@ -41,7 +45,7 @@ impl fmt::Debug for Disk {
 impl Disk {
     /// A disk with this on it, durably.
     pub fn of(image: Vec<u8>) -> Self {
-        Self(Arc::new(Mutex::new(State { live: image, ops: Vec::new() })))
+        Self(Arc::new(Mutex::new(State { live: image, ..State::default() })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -55,6 +59,11 @@ impl Disk {
 
     pub fn ops(&self) -> Vec<Op> {
         self.state().ops.clone()
+    }
+
+    /// Refuses one sync after so many more; those behind it succeed, as a kernel's do.
+    pub fn fail_a_sync_after(&self, syncs: usize) {
+        self.state().good_syncs = Some(syncs);
     }
 
     pub fn image(&self) -> Vec<u8> {
@@ -82,7 +91,14 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.state().ops.push(Op::Sync);
+        let mut state = self.state();
+        let left = state.good_syncs.take();
+        if left == Some(0) {
+            state.ops.push(Op::FailedSync);
+            return Err(io::Error::other("a planted failure"));
+        }
+        state.good_syncs = left.map(|left| left - 1);
+        state.ops.push(Op::Sync);
         Ok(())
     }
 
@@ -106,7 +122,7 @@ fn apply(image: &mut Vec<u8>, op: &Op) {
     match op {
         Op::Write(offset, data) => put(image, *offset, data),
         Op::SetLen(len) => image.resize(*len, 0),
-        Op::Sync => {}
+        Op::Sync | Op::FailedSync => {}
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod creation;
 mod disk;
+mod failing;
 mod flips;
 mod images;
 mod model;

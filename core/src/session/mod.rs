@@ -14,17 +14,20 @@
 //! ```
 
 mod assembly;
+mod filter;
 mod receiver;
 mod sender;
 
 use std::time::Duration;
 
 use bytes::Bytes;
+pub use filter::Filter;
 pub use receiver::{Receiver, ReceiverInput, ReceiverOutput};
 pub use sender::{Sender, SenderConfig, SenderInput, SenderOutput};
 
 use crate::{
     edge_id::EdgeId,
+    limits::SET_OVERHEAD_OCTETS,
     name::Name,
     position::{HistoryHash, Offset, Position},
     sample::Sample,
@@ -33,43 +36,12 @@ use crate::{
 
 /// Version of the protocol that this crate speaks.
 pub const PROTOCOL: u32 = 1;
+/// The oldest version that it still speaks. Of two that meet, the lower of their highest is spoken.
+pub const PROTOCOL_OLDEST: u32 = 1;
 
 /// Identity of a running process, drawn at random when it starts (rule 22).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct InstanceId(pub [u8; 16]);
-
-/// Which zones an edge wants. "All" is said, never meant by an empty list (rule 13).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Filter {
-    /// All zones.
-    All,
-    /// These, sorted; at least one.
-    Zones(Vec<Name>),
-}
-
-impl Filter {
-    /// True if a zone is wanted.
-    #[must_use]
-    pub fn wants(&self, zone: &Name) -> bool {
-        match self {
-            Self::All => true,
-            Self::Zones(zones) => zones.binary_search(zone).is_ok(),
-        }
-    }
-
-    /// Hash of the filter, which a store keeps beside its position.
-    #[must_use]
-    pub fn hash(&self) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new();
-        match self {
-            Self::All => hasher.update(b"all"),
-            Self::Zones(zones) => zones
-                .iter()
-                .fold(hasher.update(b"zones"), |hasher, zone| hasher.update(zone.wire())),
-        };
-        *hasher.finalize().as_bytes()
-    }
-}
 
 /// What an edge says first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +93,8 @@ pub struct Welcome {
     pub heartbeat: Duration,
     /// Version of the protocol for this session.
     pub protocol: u32,
+    /// Which zones the session is for: what the edge asked for, or what it may have of that.
+    pub filter: Filter,
 }
 
 /// A committed change set, whole, as it travels.
@@ -136,6 +110,14 @@ pub struct CommittedSet {
     pub hash: HistoryHash,
     /// Its bytes, as the log has them.
     pub body: Bytes,
+}
+
+impl CommittedSet {
+    /// What it costs of a window while it is unacknowledged: its octets, and what is kept beside them.
+    #[must_use]
+    pub fn credit(&self) -> usize {
+        self.body.len().saturating_add(SET_OVERHEAD_OCTETS)
+    }
 }
 
 /// A committed change set, or a part of one that is larger than a frame.

@@ -2,6 +2,7 @@
 //! and repeated wherever the test says.
 
 mod snapshots;
+mod strange;
 mod world;
 
 use std::time::{Duration, Instant};
@@ -10,7 +11,10 @@ use proptest::prelude::*;
 
 use self::world::{LOG, ModelLog, World, hello};
 use super::*;
-use crate::{limits::FRAME_OCTETS, position::LogId};
+use crate::{
+    limits::{FRAME_OCTETS, HEARTBEATS_AHEAD, HELLO_WAIT, SAMPLES_AHEAD},
+    position::LogId,
+};
 
 /// What a test does to the world.
 #[derive(Debug, Clone)]
@@ -133,7 +137,60 @@ fn unacked_octets_stay_within_the_window() {
         world.carry();
     }
     let taken: usize = world.store.waiting.len();
-    assert!((60..=70).contains(&taken), "64 KiB of sets of 1,000 octets, not {taken}");
+    assert!((57..=60).contains(&taken), "64 KiB of sets of 1,128 octets, not {taken}");
+    world.settle();
+}
+
+#[test]
+fn small_sets_count_with_what_they_cost_beside_their_body() {
+    let mut world = World::new(1);
+    (0..5_000).for_each(|_| world.log.append(1, 1));
+    world.connect();
+    let mut most = 0;
+    for _ in 0..1_000 {
+        world.carry();
+        most = most.max(world.store.waiting.len());
+    }
+    assert!((500..520).contains(&most), "64 KiB at 129 octets each, not {most}");
+    world.settle();
+}
+
+#[test]
+fn an_edge_that_acks_and_does_not_read_is_sent_a_few_heartbeats_and_no_more() {
+    let mut world = World::new(1);
+    world.log.append(1, 10);
+    world.connect();
+    (0..4).for_each(|_| world.carry());
+    world.to_edge.clear();
+    let heartbeats = |world: &World| {
+        let is = |m: &&ToEdge| matches!(m, ToEdge::Heartbeat { .. });
+        u32::try_from(world.to_edge.iter().filter(is).count()).unwrap()
+    };
+    let samples = |world: &World| {
+        let has = |m: &&ToEdge| matches!(m, ToEdge::Heartbeat { sample: Some(_), .. });
+        u32::try_from(world.to_edge.iter().filter(has).count()).unwrap()
+    };
+    world.to_control.clear();
+    for _ in 0..100 {
+        let ack = Ack { first: Offset::ZERO, last: Offset::ZERO, apply: Duration::ZERO };
+        world.input(SenderInput::Message(ToControl::Ack(ack)));
+        world.sample();
+        if let Some(sender) = &mut world.sender {
+            world.now += Duration::from_secs(1);
+            sender.handle_timeout(world.now);
+        }
+        world.poll_sender();
+    }
+    assert!(world.to_edge.iter().all(|m| !matches!(m, ToEdge::Goodbye { .. })), "it is alive");
+    assert_eq!(heartbeats(&world), HEARTBEATS_AHEAD);
+    assert!(samples(&world) <= SAMPLES_AHEAD, "{}", samples(&world));
+    while !world.to_edge.is_empty() {
+        world.carry();
+    }
+    world.write_store(100);
+    (0..100).for_each(|_| world.carry());
+    world.pass(Duration::from_secs(1));
+    assert_eq!(heartbeats(&world), 1, "they go on when they are answered");
     world.settle();
 }
 
@@ -175,7 +232,8 @@ fn another_history_is_never_applied_as_a_difference() {
     let (ours, head) = (other_log.hash_at(position.offset), other_log.head);
     let hello = hello(Some(position), Filter::All);
     let floor = Offset::ZERO;
-    sender.handle(SenderInput::Hello { hello, ours, floor, head }, Instant::now());
+    let filter = Filter::All;
+    sender.handle(SenderInput::Hello { hello, filter, ours, floor, head }, Instant::now());
     let Some(SenderOutput::Send(ToEdge::Welcome(welcome))) = sender.poll() else { panic!() };
     assert!(matches!(welcome.start, Start::Snapshot { diverged: true, .. }));
 }
@@ -228,7 +286,8 @@ fn silence_ends_a_session_on_both_ends() {
     assert!(world.reconnects[0].contains("silent"), "{:?}", world.reconnects);
     let config = SenderConfig { heartbeat: Duration::from_secs(1) };
     let mut sender = Sender::new(config, world.log.head, world.now);
-    sender.handle_timeout(world.now + Duration::from_secs(3));
+    assert_eq!(sender.poll_timeout(), Some(world.now + HELLO_WAIT), "whatever the heartbeat is");
+    sender.handle_timeout(world.now + HELLO_WAIT);
     let Some(SenderOutput::Send(ToEdge::Goodbye { reason, .. })) = sender.poll() else { panic!() };
     assert_eq!(reason, GoodbyeReason::Timeout);
 }

@@ -59,6 +59,8 @@ pub struct Manifest {
     pub position: Position,
     /// What it takes the place of.
     pub scope: Scope,
+    /// Hash of the filter whose zones it has, if it is of a store (rule 13).
+    pub filter: [u8; 32],
     /// Number of its zones.
     pub zones: u64,
     /// Number of records in visible generations.

@@ -99,6 +99,8 @@ pub enum Report {
         position: Position,
         /// What it has taken the place of.
         scope: Scope,
+        /// Hash of the filter that a whole store is of with it.
+        filter: [u8; 32],
     },
     /// A snapshot was thrown away.
     Rejected {

@@ -49,7 +49,7 @@ impl Applier {
         if self.give_up_on(synced).is_none() {
             return;
         }
-        let scope = manifest.scope;
+        let Manifest { scope, filter, .. } = manifest;
         tracing::info!(%scope, at = %position.offset, took = ?begin.elapsed(), "snapshot in place");
         if scope == Scope::Store {
             self.guard.clear();
@@ -60,7 +60,7 @@ impl Applier {
             self.mode = Mode::Going;
         }
         self.testify();
-        self.report(Report::Installed { position, scope });
+        self.report(Report::Installed { position, scope, filter });
     }
 
     fn guard_install(

@@ -1,9 +1,10 @@
 //! Station 4, the link: carries one session's messages between a control plane and the session's
 //! shell. Wire messages become core types here; what they mean is not looked at.
 
+mod names;
 mod tcp;
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use edgesync_core::{
     limits::MESSAGE_OCTETS,
@@ -11,13 +12,25 @@ use edgesync_core::{
 };
 use edgesync_proto::{
     convert::ConvertError,
-    v1::{SyncRequest, sync_service_client::SyncServiceClient},
+    v1::{SyncRequest, SyncResponse, sync_service_client::SyncServiceClient},
 };
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+pub use names::Names;
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, transport::Uri};
+use tonic::{Status, Streaming, transport::Uri};
+
+use self::tcp::Heard;
 
 use crate::limits::{INCOMING_MESSAGES, LAST_WORDS, OUTGOING_MESSAGES};
+
+/// Octets that are taken for a part of a message: more than an idle connection's own in a minute.
+const PART_OCTETS: u64 = 4 * 1024;
+/// How often it is looked whether a part has come.
+const PART_LOOK: Duration = Duration::from_millis(250);
 
 /// Where a control plane is, and by what it is reached. QUIC will be another variant here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +123,8 @@ pub enum Event {
     Open,
     /// A message has come.
     Message(Box<ToEdge>),
+    /// A good part of a message has come.
+    Part,
     /// It has ended.
     Closed(LinkError),
 }
@@ -123,13 +138,13 @@ pub struct Link {
 }
 
 impl Link {
-    /// Begins to connect.
+    /// Begins to connect. `names` is what the names of control planes have meant before.
     #[must_use]
-    pub fn open(endpoint: Endpoint) -> Self {
+    pub fn open(endpoint: Endpoint, names: Names) -> Self {
         let (outgoing, messages) = mpsc::channel(OUTGOING_MESSAGES);
         let (happened, events) = mpsc::channel(INCOMING_MESSAGES);
         let carrier = tokio::spawn(async move {
-            if let Err(error) = carry(endpoint, messages, &happened).await {
+            if let Err(error) = carry(endpoint, names, messages, &happened).await {
                 // Who has dropped the link does not want to know.
                 let _ = happened.send(Event::Closed(error)).await;
             }
@@ -172,11 +187,13 @@ impl Drop for Link {
 /// Connects and carries messages until the stream ends.
 async fn carry(
     endpoint: Endpoint,
+    names: Names,
     messages: mpsc::Receiver<SyncRequest>,
     happened: &mpsc::Sender<Event>,
 ) -> Result<(), LinkError> {
     let Endpoint::Tcp(uri) = endpoint;
-    let channel = tcp::connect(uri).await.map_err(LinkError::Connect)?;
+    let heard = Heard::default();
+    let channel = tcp::connect(uri, names, heard.clone()).await.map_err(LinkError::Connect)?;
     let mut client = SyncServiceClient::new(channel).max_decoding_message_size(MESSAGE_OCTETS);
     // Hello is sent on this: the other side may want to see it before it opens its own direction.
     if happened.send(Event::Open).await.is_err() {
@@ -184,13 +201,42 @@ async fn carry(
     }
     let broken = |status| LinkError::Stream(Box::new(status));
     let mut stream = client.sync(ReceiverStream::new(messages)).await.map_err(broken)?.into_inner();
-    while let Some(message) = stream.message().await.map_err(broken)? {
-        let message = Box::new(message.try_into()?);
-        if happened.send(Event::Message(message)).await.is_err() {
+    loop {
+        let event = match next(&mut stream, &heard).await.map_err(broken)? {
+            Next::Message(message) => Event::Message(Box::new((*message).try_into()?)),
+            Next::Part => Event::Part,
+            Next::End => return Err(LinkError::Ended),
+        };
+        if happened.send(event).await.is_err() {
             return Ok(());
         }
     }
-    Err(LinkError::Ended)
+}
+
+/// What a stream brings.
+enum Next {
+    Message(Box<SyncResponse>),
+    Part,
+    End,
+}
+
+/// Waits for a message, or a good part of one: what the transport says by itself is less.
+async fn next(stream: &mut Streaming<SyncResponse>, heard: &Heard) -> Result<Next, Status> {
+    let before = heard.octets();
+    let message = stream.message();
+    tokio::pin!(message);
+    loop {
+        tokio::select! {
+            message = &mut message => {
+                return Ok(message?.map_or(Next::End, |message| Next::Message(Box::new(message))));
+            }
+            () = sleep(PART_LOOK) => {
+                if heard.octets().saturating_sub(before) >= PART_OCTETS {
+                    return Ok(Next::Part);
+                }
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! The local API (`edgesync.v1.EdgeService`) on a unix socket: answers from the store, whatever the
 //! state of the control plane (invariant 14). Reads happen on threads that may wait for the disk.
 
+mod audit;
 mod socket;
 mod wire;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use edgesync_core::{edge_id::EdgeId, name::Name, position::Offset, rdata};
+use edgesync_core::{edge_id::EdgeId, name::Name, position::Offset, rdata, session::Halt};
 use edgesync_proto::{
     DESCRIPTORS, convert,
     v1::{
@@ -25,6 +26,7 @@ use tokio::{
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::{Request, Response, Status, transport::Server};
 
+use self::audit::{Asked, EdgeAudit};
 use crate::{
     limits::{LIST_ZONES, LONG_READS, WATCH_PERIOD},
     session::Command,
@@ -32,10 +34,12 @@ use crate::{
     store::{Reader, StoreError},
 };
 
+/// What the audit calls a halted edge that is to go on.
+const RESUME_EDGE: &str = "edgesync.v1.EdgeService/ResumeEdge";
+/// What the audit calls a set that is to be skipped.
+const SKIP_CHANGE_SET: &str = "edgesync.v1.EdgeService/SkipChangeSet";
 /// Why there is nothing to resume.
 const NOT_HALTED: &str = "the edge is not halted: it applies what comes";
-/// Characters of a caller's name.
-const PRINCIPAL_CHARS: usize = 64;
 /// How long a client may take to take a part of an answer, before its answer is given up.
 const STALL: Duration = Duration::from_secs(30);
 /// Parts of an answer that wait for a client.
@@ -49,6 +53,7 @@ pub struct Local {
     status: watch::Receiver<EdgeStatus>,
     commands: mpsc::Sender<Command>,
     long_reads: Arc<Semaphore>,
+    audit: EdgeAudit,
 }
 
 /// Why the local API ended.
@@ -63,16 +68,17 @@ pub enum LocalError {
 }
 
 impl Local {
-    /// An API for an edge.
+    /// An API for an edge; what people have it do is written to the file `audit`.
     #[must_use]
     pub fn new(
         edge: EdgeId,
         reader: Reader,
         status: watch::Receiver<EdgeStatus>,
         commands: mpsc::Sender<Command>,
+        audit: PathBuf,
     ) -> Self {
         let long_reads = Arc::new(Semaphore::new(LONG_READS));
-        Self { edge, reader, status, commands, long_reads }
+        Self { edge, reader, status, commands, long_reads, audit: EdgeAudit::new(audit) }
     }
 
     /// Serves until `shutdown` is done and what was begun is answered.
@@ -135,11 +141,6 @@ fn failure(error: &StoreError) -> Status {
         StoreError::Closed => Status::unavailable(error.to_string()),
         _ => Status::internal(format!("the store could not be read: {error}")),
     }
-}
-
-/// What a caller says of himself, as one short line.
-fn one_line(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(PRINCIPAL_CHARS).collect()
 }
 
 /// A name that a caller gives.
@@ -273,35 +274,46 @@ impl EdgeService for Local {
         &self,
         request: Request<v1::ResumeEdgeRequest>,
     ) -> Result<Response<v1::ResumeEdgeResponse>, Status> {
-        let principal = one_line(&request.into_inner().principal);
-        let (answer, answered) = oneshot::channel();
-        let halted = self.ask(Command::Resume { answer }, answered).await?;
-        let halted = halted.ok_or_else(|| Status::failed_precondition(NOT_HALTED))?;
-        tracing::warn!(principal, first = %halted.first, reason = halted.reason, "resumed by hand");
-        Ok(Response::new(v1::ResumeEdgeResponse { reason: halted.reason }))
+        let asked = Asked::new(&request, &request.get_ref().principal, RESUME_EDGE, 0);
+        let halted = self.audit.around(&asked, async {
+            let (answer, answered) = oneshot::channel();
+            let halted = self.ask(Command::Resume { answer }, answered).await?;
+            halted.ok_or_else(|| Status::failed_precondition(NOT_HALTED))
+        });
+        let halted = halted.await?;
+        let (first, reason) = (halted.first, halted.reason);
+        tracing::warn!(principal = asked.who, %first, reason, "resumed by hand");
+        Ok(Response::new(v1::ResumeEdgeResponse { reason }))
     }
 
     async fn skip_change_set(
         &self,
         request: Request<v1::SkipChangeSetRequest>,
     ) -> Result<Response<v1::SkipChangeSetResponse>, Status> {
-        let v1::SkipChangeSetRequest { first, principal } = request.into_inner();
-        let principal = one_line(&principal);
-        let (answer, answered) = oneshot::channel();
-        let first = Offset(first);
-        let skipped = self.ask(Command::Skip { first, answer }, answered).await?;
-        let skipped = skipped.map_err(|halted| {
-            Status::failed_precondition(match halted {
-                None => NOT_HALTED.to_owned(),
-                Some(halt) if halt.held => format!(
-                    "what is held is not skipped: let it pass with `edgesync edge resume`, or wait for \
-                     what takes its place ({})",
-                    halt.reason
-                ),
-                Some(halt) => format!("the edge is halted before offset {}, not {first}", halt.first),
-            })
-        })?;
-        tracing::warn!(principal, %first, reason = skipped.reason, "a change set is skipped by hand");
+        let v1::SkipChangeSetRequest { first, principal } = request.get_ref();
+        let asked = Asked::new(&request, principal, SKIP_CHANGE_SET, *first);
+        let first = Offset(*first);
+        let skipped = self.audit.around(&asked, async {
+            let (answer, answered) = oneshot::channel();
+            let skipped = self.ask(Command::Skip { first, answer }, answered).await?;
+            skipped.map_err(|halted| Status::failed_precondition(not_skipped(first, halted)))
+        });
+        let skipped = skipped.await?;
+        let (principal, reason) = (asked.who, skipped.reason);
+        tracing::warn!(principal, %first, reason, "a change set is skipped by hand");
         Ok(Response::new(v1::SkipChangeSetResponse { last: skipped.last.0 }))
+    }
+}
+
+/// Why a set is not skipped.
+fn not_skipped(first: Offset, halted: Option<Halt>) -> String {
+    match halted {
+        None => NOT_HALTED.to_owned(),
+        Some(halt) if halt.held => format!(
+            "what is held is not skipped: let it pass with `edgesync edge resume`, or wait for what \
+             takes its place ({})",
+            halt.reason
+        ),
+        Some(halt) => format!("the edge is halted before offset {}, not {first}", halt.first),
     }
 }

@@ -30,7 +30,7 @@ use self::in_hand::InHand;
 use crate::{
     apply::{Applying, Arrived, Report, Work},
     limits::{DRAIN, SESSION_LIVED},
-    link::{Endpoint, Event, Link},
+    link::{Endpoint, Event, Link, Names},
     metrics::StateMetrics,
     reconnect::{Reconnect, ReconnectConfig},
     status::{LinkState, Status},
@@ -77,6 +77,7 @@ pub struct Session {
     log: Option<LogId>,
     stream: Option<Stream>,
     reconnect: Reconnect,
+    names: Names,
     settings: watch::Receiver<ReconnectConfig>,
     status: watch::Sender<Status>,
     metrics: Arc<StateMetrics>,
@@ -101,6 +102,7 @@ impl Session {
             log: None,
             stream: None,
             reconnect,
+            names: Names::default(),
             settings,
             status,
             metrics,
@@ -145,7 +147,7 @@ impl Session {
             return self.reconnect.ended(Duration::ZERO, Instant::now());
         };
         tracing::debug!(control = %endpoint, "connecting");
-        let link = Link::open(endpoint.clone());
+        let link = Link::open(endpoint.clone(), self.names.clone());
         let shown = endpoint.to_string();
         self.stream = Some(Stream { link, endpoint, shown, live: None });
     }
@@ -163,6 +165,7 @@ impl Session {
         let now = Instant::now();
         match event {
             Event::Open => self.receiver.handle(ReceiverInput::Connected, now),
+            Event::Part => self.receiver.handle(ReceiverInput::Part, now),
             Event::Message(message) => {
                 self.status.send_modify(|status| status.last_contact = Some(SystemTime::now()));
                 if let ToEdge::Welcome(welcome) = &*message {
@@ -188,14 +191,14 @@ impl Session {
                 self.status.send_modify(|s| s.snapshot = Some((manifest, staged.next)));
                 ReceiverInput::Staged(staged)
             }
-            Report::Installed { position, scope } => {
+            Report::Installed { position, scope, filter } => {
                 let repaired = u64::from(scope != Scope::Store);
                 self.metrics.installed(&scope);
                 self.status.send_modify(|status| {
                     status.snapshot = None;
                     status.repairs += repaired;
                 });
-                ReceiverInput::Installed { position, scope }
+                ReceiverInput::Installed { position, scope, filter }
             }
             Report::Rejected { reason } => {
                 self.metrics.rejected();

@@ -11,7 +11,7 @@ use std::{
 
 use sled::{Batch, Db};
 
-use super::{StoreError, error::EngineFault};
+use super::{StoreError, blobs::Blobs, error::EngineFault};
 
 /// How long sled's lock may be held by what is left of a store that was closed.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
@@ -19,6 +19,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(1);
 const LOCKED: &str = "could not acquire lock";
 /// Name of sled's file in its directory.
 pub(super) const DATABASE_FILE: &str = "db";
+/// Name of the directory of its blobs there.
+const BLOBS: &str = "blobs";
 
 /// An open sled, and the means to make it durable.
 #[derive(Debug)]
@@ -26,6 +28,7 @@ pub(super) struct Engine {
     db: Db,
     /// A second descriptor of the database file: sled's own flush is no barrier for a power loss.
     file: File,
+    blobs: Blobs,
     /// A sync has failed: nothing is known of what came before it, and none is tried again.
     failed: bool,
     /// Batches that may still be written before a planted stop, which happens once.
@@ -53,6 +56,7 @@ impl Engine {
         Ok(Self {
             db,
             file,
+            blobs: Blobs::of(dir.join(BLOBS)),
             failed: false,
             #[cfg(test)]
             writes_left: std::cell::Cell::new(None),
@@ -88,7 +92,9 @@ impl Engine {
             return Err(StoreError::Failed);
         }
         let flushed = self.db.flush().map_err(StoreError::Engine);
-        let synced = flushed.and_then(|_| self.file.sync_data().map_err(StoreError::Sync));
+        let synced = flushed.and_then(|_| {
+            self.blobs.sync().and_then(|()| self.file.sync_data()).map_err(StoreError::Sync)
+        });
         self.failed = synced.is_err();
         synced
     }
@@ -122,4 +128,76 @@ fn remove_half_written_snapshots(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::{
+        fd::OwnedFd,
+        unix::fs::{MetadataExt, symlink},
+    };
+
+    use super::*;
+
+    fn open(dir: &Path) -> Engine {
+        Engine::open(dir, 4 << 20).unwrap()
+    }
+
+    fn write(engine: &Engine, key: &[u8], value: &[u8]) {
+        let mut batch = Batch::default();
+        batch.insert(key, value);
+        engine.write(batch).unwrap();
+    }
+
+    /// A file of which the kernel says that it cannot be synced.
+    fn refuses_syncs() -> File {
+        File::from(OwnedFd::from(io::pipe().unwrap().0))
+    }
+
+    #[test]
+    fn a_sync_that_the_disk_refuses_is_told_and_none_is_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut engine = open(dir.path());
+        let found = (engine.file.metadata().unwrap(), dir.path().join("db").metadata().unwrap());
+        assert_eq!(found.0.ino(), found.1.ino(), "it is the database's file that is synced");
+        engine.sync().unwrap();
+        let disk = std::mem::replace(&mut engine.file, refuses_syncs());
+        write(&engine, b"key", b"value");
+        assert!(matches!(engine.sync(), Err(StoreError::Sync(_))));
+        // A disk that says now that all is well has thrown away what it was told then.
+        engine.file = disk;
+        assert!(matches!(engine.sync(), Err(StoreError::Failed)));
+    }
+
+    #[test]
+    fn a_blob_is_synced_once_and_one_that_the_disk_refuses_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut engine = open(dir.path());
+        let large = vec![7; 200 * 1024];
+        write(&engine, b"key", &large);
+        engine.sync().unwrap();
+        let blobs = dir.path().join("blobs");
+        let first = fs::read_dir(&blobs).unwrap().next().expect("sled makes a blob of it").unwrap();
+        // One that is synced again would be missed, or refused.
+        fs::remove_file(first.path()).unwrap();
+        symlink("/proc/self/status", first.path()).unwrap();
+        engine.sync().unwrap();
+        let another = blobs.join("4611686018427387904");
+        symlink("/proc/self/status", &another).unwrap();
+        assert!(matches!(engine.sync(), Err(StoreError::Sync(_))), "a file that cannot be synced");
+        fs::remove_file(another).unwrap();
+        assert!(matches!(engine.sync(), Err(StoreError::Failed)));
+    }
+
+    #[test]
+    fn sled_has_no_flusher_that_would_only_log_what_goes_wrong() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut engine = open(dir.path());
+        engine.sync().unwrap();
+        let threads = fs::read_dir("/proc/self/task").unwrap();
+        let names =
+            threads.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
+        let names: Vec<_> = names.collect();
+        assert!(!names.iter().any(|name| name.trim() == "log flusher"), "{names:?}");
+    }
 }

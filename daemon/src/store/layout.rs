@@ -32,7 +32,7 @@ use edgesync_core::{
 use sled::IVec;
 
 /// Version of this layout.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 /// Key of the layout's version.
 pub(super) const FORMAT_KEY: &[u8] = b"mformat";
@@ -191,15 +191,18 @@ impl StoredSnapshot {
         Staged { id: self.manifest.id, next: self.next }
     }
 
-    /// As octets: id (16), log id (16), offset (8), history hash (32), zones (8), records (8),
-    /// octets (8), chunks (4), place (4), next (4), and the zone in wire form if it is of one.
+    /// As octets: id (16), log id (16), offset (8), history hash (32), hash of the filter (32), zones (8),
+    /// records (8), octets (8), chunks (4), place (4), next (4), and the zone in wire form if it is of
+    /// one.
     pub fn encode(&self) -> Vec<u8> {
-        let Manifest { id, position, scope, zones, records, octets, chunks } = &self.manifest;
-        let mut value = Vec::with_capacity(108);
+        let Manifest { id, position, scope, filter, zones, records, octets, chunks } =
+            &self.manifest;
+        let mut value = Vec::with_capacity(140);
         value.extend_from_slice(&id.0);
         value.extend_from_slice(&position.log.0);
         value.extend_from_slice(&position.offset.0.to_be_bytes());
         value.extend_from_slice(&position.hash.0);
+        value.extend_from_slice(filter);
         for number in [zones, records, octets] {
             value.extend_from_slice(&number.to_be_bytes());
         }
@@ -217,7 +220,8 @@ impl StoredSnapshot {
         let (id, rest) = value.split_first_chunk::<16>()?;
         let (log, rest) = rest.split_first_chunk::<16>()?;
         let (offset, rest) = rest.split_first_chunk::<8>()?;
-        let (hash, mut rest) = rest.split_first_chunk::<32>()?;
+        let (hash, rest) = rest.split_first_chunk::<32>()?;
+        let (filter, mut rest) = rest.split_first_chunk::<32>()?;
         let mut long = || {
             let (number, after) = rest.split_first_chunk::<8>()?;
             rest = after;
@@ -236,8 +240,8 @@ impl StoredSnapshot {
         };
         let (log, offset) = (LogId(*log), Offset(u64::from_be_bytes(*offset)));
         let position = Position { log, offset, hash: HistoryHash(*hash) };
-        let id = SnapshotId(*id);
-        let manifest = Manifest { id, position, scope, zones, records, octets, chunks };
+        let (id, filter) = (SnapshotId(*id), *filter);
+        let manifest = Manifest { id, position, scope, filter, zones, records, octets, chunks };
         Some(Self { manifest, place, next })
     }
 }
@@ -292,9 +296,9 @@ mod tests {
         let writing = Writing { place: Place(4), generation: Generation(5), first: Offset(6) };
         assert_eq!(Writing::decode(&writing.encode()), Some(writing));
         for scope in [Scope::Store, Scope::Zone(Name::root())] {
-            let (id, chunks) = (SnapshotId([1; 16]), 9);
-            let manifest =
-                Manifest { id, position, scope, zones: 6, records: 7, octets: 8, chunks };
+            let (id, filter, zones, records) = (SnapshotId([1; 16]), [4; 32], 6, 7);
+            let (octets, chunks) = (8, 9);
+            let manifest = Manifest { id, position, scope, filter, zones, records, octets, chunks };
             let stored = StoredSnapshot { manifest, place: Place(3), next: 2 };
             assert_eq!(StoredSnapshot::decode(&stored.encode()), Some(stored));
         }

@@ -3,6 +3,7 @@
 //! is stored goes out to whoever has a [`Reader`]. Nothing outside this folder names sled.
 
 mod attempt;
+mod blobs;
 mod engine;
 mod error;
 mod group;

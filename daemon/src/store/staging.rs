@@ -247,7 +247,7 @@ impl Store {
         let mut garbage: Vec<_> = places.iter().map(|place| place.prefix(layout::RECORD)).collect();
         garbage.push(old_root.prefix(layout::ZONE));
         let mut batch = Batch::default();
-        let filter = self.config.filter.hash();
+        let filter = snapshot.manifest.filter;
         batch.insert(layout::POSITION_KEY, StoredPosition { position, filter }.encode());
         batch.insert(layout::ROOT_KEY, &place.0.to_be_bytes());
         batch.remove(layout::SNAPSHOT_KEY);

@@ -6,6 +6,7 @@ use std::{
 };
 
 use edgesync_core::{change::Change, fold::ZoneStates, position::Offset, record::RecordId};
+use edgesync_host::audit;
 use edgesync_proto::v1;
 
 use crate::{
@@ -155,6 +156,14 @@ async fn a_zone_that_has_drifted_is_repaired_by_its_own_snapshot() {
     assert!(wrong.message().contains(&format!("offset {bad}")), "{wrong}");
     let skipped = client.skip_change_set(skip(bad)).await.unwrap().into_inner();
     assert_eq!(skipped.last, bad + 1);
+    let mut audited = Vec::new();
+    audit::verify(&dir.path().join("data/audit.log"), |line| audited.push(line.to_owned()))
+        .unwrap();
+    for (line, result) in audited.iter().zip(["asked", "refused", "asked", "ok"]) {
+        assert!(line.contains(&format!("\"result\":\"{result}\"")), "{line}");
+        assert!(line.contains("\"who\":\"anna\",\"peer\":\"uid "), "{line}");
+    }
+    assert_eq!(audited.len(), 4);
     plane.until_acked().await;
     // The plane's own fold has the created record: the digests differ, and the zone is fetched.
     plane.until("a repair is asked for", |heard| !heard.repairs.is_empty()).await;

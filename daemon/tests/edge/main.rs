@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod daemon;
+mod flood;
 mod healing;
 mod plane;
 mod snapshot;

@@ -4,7 +4,10 @@
 use std::{
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,13 +21,13 @@ use edgesync_core::{
     record::RecordId,
     sample::{Sample, Sweep, ZoneDigest},
     session::{
-        Ack, CommittedSet, GoodbyeReason, Halt, Hello, Sender, SenderConfig, SenderInput,
+        Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, Sender, SenderConfig, SenderInput,
         SenderOutput, ToControl, ToEdge,
     },
     snapshot::{Chunk, Manifest, Scope, SnapshotId, Staged},
 };
 use edgesync_proto::{
-    convert::encode_set,
+    convert::{decode_set, encode_set},
     v1::{
         self,
         sync_service_server::{SyncService, SyncServiceServer},
@@ -76,8 +79,14 @@ struct Inner {
     snapshots: Mutex<Vec<(Manifest, Vec<Chunk>)>>,
     /// How long each chunk takes to be read.
     chunk_pause: Mutex<Duration>,
+    /// Zones below these are all that the edge may have.
+    allowed: Mutex<Vec<Name>>,
+    /// Which zones the session is for.
+    filter: Mutex<Filter>,
     /// What is done to each chunk before it is sent.
     forge: Mutex<Option<Forge>>,
+    /// More is sent than edges say that they take.
+    ignores_windows: AtomicBool,
     /// What is said instead of a session.
     goodbye: Mutex<Option<(GoodbyeReason, Duration)>>,
 }
@@ -116,7 +125,10 @@ impl Plane {
             floor: Mutex::default(),
             snapshots: Mutex::default(),
             chunk_pause: Mutex::default(),
+            allowed: Mutex::new(vec![Name::root()]),
+            filter: Mutex::new(Filter::All),
             forge: Mutex::default(),
+            ignores_windows: AtomicBool::default(),
             goodbye: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -167,6 +179,11 @@ impl Plane {
     /// Cuts the stream after so many sets more, once.
     pub fn cut_after(&self, sets: usize) {
         *self.inner.cut_after.lock().unwrap() = Some(sets);
+    }
+
+    /// Sends as much as any edge could want, whatever this one says.
+    pub fn ignore_windows(&self) {
+        self.inner.ignores_windows.store(true, Relaxed);
     }
 
     /// Says goodbye to every Hello from now on.
@@ -235,7 +252,10 @@ impl Plane {
         }
         self.inner.heard_more.send_replace(());
         match message {
-            ToControl::Hello(hello) => {
+            ToControl::Hello(mut hello) => {
+                if self.inner.ignores_windows.load(Relaxed) {
+                    hello.window = u32::MAX;
+                }
                 let log = self.inner.log.lock().unwrap();
                 let genesis = Position::genesis(log.1.log);
                 let at = |offset| match offset {
@@ -244,10 +264,17 @@ impl Plane {
                 };
                 let ours = hello.position.and_then(|position| at(position.offset));
                 let floor = *self.inner.floor.lock().unwrap();
-                SenderInput::Hello { hello, ours, floor, head: log.1 }
+                let filter = hello.filter.within(&self.inner.allowed.lock().unwrap()).unwrap();
+                self.inner.filter.lock().unwrap().clone_from(&filter);
+                SenderInput::Hello { hello, filter, ours, floor, head: log.1 }
             }
             other => SenderInput::Message(other),
         }
+    }
+
+    /// From the next session on the edge may have no other zones than those below some names.
+    pub fn allow(&self, names: &[&str]) {
+        *self.inner.allowed.lock().unwrap() = names.iter().map(|text| name(text)).collect();
     }
 
     /// Forgets all sets; who needs them gets a snapshot.
@@ -278,7 +305,9 @@ impl Plane {
         let zones = self.folded().zones.into_values().map(digest);
         let zones = zones.filter(|zone| zone.content.is_some()).collect();
         let sweep = Sweep { after: None, zones, to_end: true };
-        SenderInput::Sample(self.head(), Sample { changed: Vec::new(), sweep })
+        let filter = self.inner.filter.lock().unwrap();
+        let sample = Sample { changed: Vec::new(), sweep }.for_zones(|zone| filter.wants(zone));
+        SenderInput::Sample(self.head(), sample)
     }
 
     fn snapshot(&self, scope: Scope, staged: Option<Staged>) -> SenderInput {
@@ -290,7 +319,9 @@ impl Plane {
         });
         known.unwrap_or_else(|| {
             let id = u8::try_from(snapshots.len()).unwrap();
-            let (manifest, chunks) = self.folded().snapshot(id, self.head(), scope, CHUNK_ROWS);
+            let filter = self.inner.filter.lock().unwrap().clone();
+            let folded = self.folded();
+            let (manifest, chunks) = folded.snapshot(id, self.head(), scope, &filter, CHUNK_ROWS);
             snapshots.push((manifest.clone(), chunks));
             SenderInput::Snapshot { manifest, next: 0 }
         })
@@ -311,9 +342,11 @@ impl Plane {
     fn fetch(&self, after: Offset, upto: Offset) -> SenderInput {
         let log = self.inner.log.lock().unwrap();
         let within = |set: &&CommittedSet| set.first > after && set.last <= upto;
-        let sets: Vec<_> = log.0.iter().filter(within).take(8).cloned().collect();
+        let mut sets: Vec<_> = log.0.iter().filter(within).take(8).cloned().collect();
         let position = |set: &CommittedSet| Position { offset: set.last, hash: set.hash, ..log.1 };
         let read_to = sets.last().map_or(log.1, position);
+        let filter = self.inner.filter.lock().unwrap();
+        sets.retain(|set| decode_set(set.body.clone()).map_or(true, |set| filter.wants(&set.zone)));
         SenderInput::Fetched { sets, read_to }
     }
 

@@ -8,7 +8,7 @@ use edgesync_core::{
     key,
     name::Name,
     position::Position,
-    session::CommittedSet,
+    session::{CommittedSet, Filter},
     snapshot::{Chunk, ChunkWriter, Manifest, Scope, SnapshotId},
 };
 use edgesync_proto::convert::decode_set;
@@ -62,6 +62,7 @@ impl Folded {
         id: u8,
         position: Position,
         scope: Scope,
+        filter: &Filter,
         rows: usize,
     ) -> (Manifest, Vec<Chunk>) {
         let id = SnapshotId([id; 16]);
@@ -72,7 +73,7 @@ impl Folded {
         };
         let (mut zones, mut records, mut in_chunk) = (0, 0, 0);
         let wanted = |zone: &Name| match &scope {
-            Scope::Store => true,
+            Scope::Store => filter.wants(zone),
             Scope::Zone(only) => only == zone,
         };
         for (zone, states) in self.zones.values().filter(|(zone, _)| wanted(zone)) {
@@ -94,8 +95,10 @@ impl Folded {
             next(&mut writer);
         }
         let octets = chunks.iter().map(|chunk: &Chunk| chunk.body.len() as u64).sum();
-        let chunk_count = u32::try_from(chunks.len()).unwrap();
-        (Manifest { id, position, scope, zones, records, octets, chunks: chunk_count }, chunks)
+        let (filter, count) = (filter.hash(), u32::try_from(chunks.len()).unwrap());
+        let manifest =
+            Manifest { id, position, scope, filter, zones, records, octets, chunks: count };
+        (manifest, chunks)
     }
 }
 

@@ -120,6 +120,40 @@ async fn other_zones_in_the_configuration_come_by_a_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_edge_has_the_zones_that_it_may_have_and_all_of_them_when_it_may() {
+    let (plane, dir) = (Plane::new(1), tempfile::tempdir().unwrap());
+    let (ours, theirs) = (name("a.example"), name("a.test"));
+    plane.zone(&ours, 5);
+    let generation = plane.zone(&theirs, 7);
+    plane.allow(&["example"]);
+    let serving = plane.serve().await;
+    let config = config(dir.path(), &[format!("http://{}", serving.address)]);
+    let daemon = Daemon::start(&config).await;
+    plane.until_acked().await;
+    let status = daemon.until("it has what it may have", |s| s.records == 5).await;
+    assert_eq!((status.zones, offset(&status)), (1, 14), "its position is that of all zones");
+    plane.edit(&theirs, generation, 1, 1);
+    plane.zone(&name("b.example"), 2);
+    plane.until_acked().await;
+    daemon.until("a zone that is new below what it may have", |s| s.records == 7).await;
+    daemon.stop().await;
+    // The same again: it goes on where it was.
+    let daemon = Daemon::start(&config).await;
+    plane.until("it is back", |heard| heard.hellos.len() == 2).await;
+    plane.zone(&name("c.example"), 1);
+    plane.until_acked().await;
+    assert_eq!(plane.heard(|heard| heard.chunks), 1, "but for the first there was no snapshot");
+    daemon.stop().await;
+    plane.allow(&["."]);
+    let daemon = Daemon::start(&config).await;
+    let status = daemon.until("it has all", |s| s.records == 15).await;
+    assert_eq!(status.zones, 4);
+    assert!(daemon.verify().await.mismatches.is_empty());
+    assert!(plane.heard(|heard| heard.nacks.is_empty() && heard.repairs.is_empty()));
+    daemon.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_endpoint_is_passed_by_and_a_goodbye_is_heeded() {
     let (plane, dir) = (Plane::new(1), tempfile::tempdir().unwrap());
     plane.zone(&name("a.example"), 5);

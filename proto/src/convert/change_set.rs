@@ -65,6 +65,29 @@ pub fn decode_set(body: Bytes) -> Result<ChangeSet, ConvertError> {
     })
 }
 
+/// The zone of an encoded set, whatever its changes are: also of those that this version does not know.
+///
+/// # Errors
+/// If the bytes are no set, or have no zone.
+pub fn zone_of_set(mut body: Bytes) -> Result<Name, ConvertError> {
+    let encoding = |e: DecodeError| ConvertError::Encoding(e.to_string());
+    let mut zone = None;
+    while !body.is_empty() {
+        let (field, wire_type) = decode_key(&mut body).map_err(encoding)?;
+        if field == ZONE_FIELD {
+            let octets = zone.insert(Bytes::new());
+            let context = DecodeContext::default();
+            prost::encoding::bytes::merge(wire_type, octets, &mut body, context)
+                .map_err(encoding)?;
+        } else {
+            skip_field(wire_type, field, &mut body, DecodeContext::default()).map_err(encoding)?;
+        }
+    }
+    Ok(Name::from_wire(zone.ok_or(ConvertError::Missing("zone"))?)?)
+}
+
+/// Number of the field `zone`.
+const ZONE_FIELD: u32 = 1;
 /// Number of the field `changes`.
 const CHANGES_FIELD: u32 = 4;
 
@@ -197,7 +220,21 @@ mod tests {
         wire.changes.truncate(1);
         let mut body = wire.encode_to_vec();
         body.extend_from_slice(&[0x22, 3, 0x82, 0x7d, 0]);
-        assert_eq!(decode_set(body.into()), Err(ConvertError::UnknownChange(1)));
+        let body = Bytes::from(body);
+        assert_eq!(decode_set(body.clone()), Err(ConvertError::UnknownChange(1)));
+        assert_eq!(zone_of_set(body), Ok(sample().zone), "who wants it can be told");
+    }
+
+    #[test]
+    fn the_zone_of_a_set_is_told_or_there_is_an_error() {
+        let body = encode_set(&sample());
+        for end in 0..body.len() {
+            let told = zone_of_set(body.slice(..end));
+            assert!(told.is_err() || told == Ok(sample().zone), "{end}: {told:?}");
+        }
+        assert_eq!(zone_of_set(Bytes::new()), Err(ConvertError::Missing("zone")));
+        let root = ChangeSet { zone: Name::root(), ..sample() };
+        assert_eq!(zone_of_set(encode_set(&root)), Ok(Name::root()));
     }
 
     #[test]

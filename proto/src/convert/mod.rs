@@ -7,7 +7,7 @@ mod session;
 mod snapshot;
 
 use bytes::Bytes;
-pub use change_set::{decode_set, encode_set};
+pub use change_set::{decode_set, encode_set, zone_of_set};
 use edgesync_core::{
     edge_id::EdgeIdError,
     name::{Name, NameError},
@@ -37,6 +37,9 @@ pub enum ConvertError {
     /// A field is out of its range.
     #[error("{0} is out of its range")]
     Range(&'static str),
+    /// A message that this version does not know.
+    #[error("the message is of a kind that this version does not know: the other side is newer")]
+    UnknownMessage,
     /// A change that this version does not know: never skipped (rule 23).
     #[error("the change at index {0} is of a kind that this version does not know")]
     UnknownChange(usize),

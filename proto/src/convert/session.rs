@@ -61,7 +61,7 @@ impl TryFrom<v1::SyncRequest> for ToControl {
     type Error = ConvertError;
 
     fn try_from(request: v1::SyncRequest) -> Result<Self, ConvertError> {
-        Ok(match request.message.ok_or(ConvertError::Missing("message"))? {
+        Ok(match request.message.ok_or(ConvertError::UnknownMessage)? {
             Request::Hello(hello) => Self::Hello(hello.try_into()?),
             Request::Ack(ack) => Self::Ack(Ack {
                 first: Offset(ack.first),
@@ -72,24 +72,59 @@ impl TryFrom<v1::SyncRequest> for ToControl {
             Request::RepairZone(repair) => Self::Repair { zone: Name::from_wire(repair.zone)? },
             Request::Nack(v1::Nack { first, last, reason, held }) => {
                 let reason = line(&reason);
+                // Who halts says why; a person has to act on it.
+                if reason.is_empty() {
+                    return Err(ConvertError::Missing("reason"));
+                }
                 Self::Nack(Halt { first: Offset(first), last: Offset(last), held, reason })
             }
         })
     }
 }
 
+impl From<Filter> for v1::Filter {
+    fn from(filter: Filter) -> Self {
+        let texts = |names: &[Name]| names.iter().map(Name::to_string).collect();
+        match &filter {
+            Filter::All => Self { all_zones: true, ..Self::default() },
+            Filter::Zones(zones) => Self { zones: texts(zones), ..Self::default() },
+            Filter::Below(names) => Self { below: texts(names), ..Self::default() },
+        }
+    }
+}
+
+impl TryFrom<v1::Filter> for Filter {
+    type Error = ConvertError;
+
+    fn try_from(filter: v1::Filter) -> Result<Self, ConvertError> {
+        let read = |texts: &[String]| {
+            let names = texts.iter().map(|text| Name::parse_origin(text));
+            let mut names = names.collect::<Result<Vec<_>, _>>()?;
+            names.sort_unstable();
+            names.dedup();
+            Ok::<_, ConvertError>(names)
+        };
+        match (filter.all_zones, &*filter.zones, &*filter.below) {
+            (true, [], []) => Ok(Self::All),
+            (false, zones @ [_, ..], []) if zones.len() <= FILTER_ZONES => {
+                read(zones).map(Self::Zones)
+            }
+            (false, [], names @ [_, ..]) if names.len() <= FILTER_ZONES => {
+                read(names).map(Self::Below)
+            }
+            _ => Err(ConvertError::Range("filter (all_zones, or 1 to 10,000 zones)")),
+        }
+    }
+}
+
 impl From<Hello> for v1::Hello {
     fn from(hello: Hello) -> Self {
-        let (all_zones, zones) = match hello.filter {
-            Filter::All => (true, Vec::new()),
-            Filter::Zones(zones) => (false, zones.iter().map(Name::to_string).collect()),
-        };
         Self {
             edge_id: hello.edge.to_string(),
             instance_id: Bytes::copy_from_slice(&hello.instance.0),
             boot_epoch: hello.boot_epoch,
             position: hello.position.map(Into::into),
-            filter: Some(v1::Filter { all_zones, zones }),
+            filter: Some(hello.filter.into()),
             protocol: hello.protocol,
             version: hello.version,
             window_bytes: hello.window,
@@ -103,20 +138,10 @@ impl TryFrom<v1::Hello> for Hello {
     type Error = ConvertError;
 
     fn try_from(hello: v1::Hello) -> Result<Self, ConvertError> {
-        let filter = hello.filter.ok_or(ConvertError::Missing("filter"))?;
-        let filter = match (filter.all_zones, filter.zones) {
-            (true, zones) if zones.is_empty() => Filter::All,
-            (false, zones) if (1..=FILTER_ZONES).contains(&zones.len()) => {
-                let mut zones = zones
-                    .iter()
-                    .map(|zone| Name::parse_origin(zone))
-                    .collect::<Result<Vec<_>, _>>()?;
-                zones.sort_unstable();
-                zones.dedup();
-                Filter::Zones(zones)
-            }
-            _ => return Err(ConvertError::Range("filter (all_zones, or 1 to 10,000 zones)")),
-        };
+        let filter = Filter::try_from(hello.filter.ok_or(ConvertError::Missing("filter"))?)?;
+        if matches!(filter, Filter::Below(_)) {
+            return Err(ConvertError::Range("filter (below is not asked for)"));
+        }
         // An edge that says nothing else has its records by the filter that it asks for.
         let stored_filter = match hello.stored_filter_hash.as_ref() {
             [] => filter.hash(),
@@ -170,7 +195,7 @@ impl TryFrom<v1::SyncResponse> for ToEdge {
     type Error = ConvertError;
 
     fn try_from(response: v1::SyncResponse) -> Result<Self, ConvertError> {
-        Ok(match response.message.ok_or(ConvertError::Missing("message"))? {
+        Ok(match response.message.ok_or(ConvertError::UnknownMessage)? {
             Response::Welcome(welcome) => Self::Welcome(welcome.try_into()?),
             Response::Frame(frame) => Self::Frame(
                 frame.sets.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
@@ -212,6 +237,7 @@ impl From<Welcome> for v1::Welcome {
             protocol: welcome.protocol,
             reason,
             diverged,
+            filter: Some(welcome.filter.into()),
         }
     }
 }
@@ -232,7 +258,8 @@ impl TryFrom<v1::Welcome> for Welcome {
             return Err(ConvertError::Range("heartbeat"));
         }
         let head = welcome.head.ok_or(ConvertError::Missing("head"))?.try_into()?;
-        Ok(Self { start, head, heartbeat, protocol: welcome.protocol })
+        let filter = welcome.filter.ok_or(ConvertError::Missing("filter"))?.try_into()?;
+        Ok(Self { start, head, heartbeat, protocol: welcome.protocol, filter })
     }
 }
 
@@ -331,6 +358,7 @@ mod tests {
                 heartbeat,
                 protocol: 1,
                 reason: LINES.to_owned(),
+                filter: Some(Filter::All.into()),
             }))
         };
         // Three times this is more than a Duration holds.

@@ -13,14 +13,15 @@ use super::{ConvertError, octets};
 use crate::v1;
 
 pub(super) fn from_begin(wire: v1::SnapshotBegin) -> Result<(Manifest, u32), ConvertError> {
-    let scope = match wire.zone {
-        Some(zone) => Scope::Zone(Name::from_wire(zone)?),
-        None => Scope::Store,
+    let (scope, filter) = match wire.zone {
+        Some(zone) => (Scope::Zone(Name::from_wire(zone)?), [0; 32]),
+        None => (Scope::Store, octets("filter_hash", &wire.filter_hash)?),
     };
     let manifest = Manifest {
         id: SnapshotId(octets("snapshot_id", &wire.snapshot_id)?),
         position: wire.position.ok_or(ConvertError::Missing("position"))?.try_into()?,
         scope,
+        filter,
         zones: wire.zones,
         records: wire.records,
         octets: wire.octets,
@@ -30,9 +31,9 @@ pub(super) fn from_begin(wire: v1::SnapshotBegin) -> Result<(Manifest, u32), Con
 }
 
 pub(super) fn to_begin(manifest: Manifest, next: u32) -> v1::SnapshotBegin {
-    let zone = match manifest.scope {
-        Scope::Zone(zone) => Some(zone.wire().clone()),
-        Scope::Store => None,
+    let (zone, filter_hash) = match manifest.scope {
+        Scope::Zone(zone) => (Some(zone.wire().clone()), Bytes::new()),
+        Scope::Store => (None, Bytes::copy_from_slice(&manifest.filter)),
     };
     v1::SnapshotBegin {
         snapshot_id: Bytes::copy_from_slice(&manifest.id.0),
@@ -43,6 +44,7 @@ pub(super) fn to_begin(manifest: Manifest, next: u32) -> v1::SnapshotBegin {
         octets: manifest.octets,
         chunks: manifest.chunks,
         next,
+        filter_hash,
     }
 }
 
@@ -149,8 +151,9 @@ mod tests {
         let zone = Name::parse_origin("example.com").unwrap();
         for scope in [Scope::Store, Scope::Zone(Name::root()), Scope::Zone(zone.clone())] {
             let (id, position) = (SnapshotId([1; 16]), Position::genesis(LogId([2; 16])));
-            let manifest =
-                Manifest { id, position, scope, zones: 3, records: 4, octets: 5, chunks: 6 };
+            let filter = if scope == Scope::Store { [7; 32] } else { [0; 32] };
+            let (zones, records, octets, chunks) = (3, 4, 5, 6);
+            let manifest = Manifest { id, position, scope, filter, zones, records, octets, chunks };
             assert_eq!(from_begin(to_begin(manifest.clone(), 2)).unwrap(), (manifest, 2));
         }
         let there = ZoneDigest { origin: zone.clone(), content: Some((0, Digest::empty())) };

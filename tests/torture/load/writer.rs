@@ -19,6 +19,12 @@ const LARGE: usize = 600;
 /// Records that come and go, at the most.
 const PASSING: usize = 20;
 
+/// One in so many of them is large: a few that are neighbours at the edge are more than sled keeps in its
+/// log, and go into files of their own.
+const LARGE_ONE_IN: u32 = 4;
+/// Character strings of a large one, and characters of each.
+const LARGE_TEXT: (usize, usize) = (160, 250);
+
 /// A writer, and what it has in the zone.
 pub struct Writer {
     name: u64,
@@ -34,6 +40,13 @@ pub struct Writer {
 fn line(owner: String, number: u64, rdata: String) -> Line {
     let ttl = 60 + u32::try_from(number % 50).expect("a small number");
     Line { owner, ttl, rtype: "TXT", rdata }
+}
+
+/// RDATA of a large record.
+fn large_text() -> String {
+    let (strings, characters) = LARGE_TEXT;
+    let text = format!("\"{}\"", "x".repeat(characters));
+    vec![text; strings].join(" ")
 }
 
 impl Writer {
@@ -109,7 +122,11 @@ impl Writer {
             return vec![Change::Delete(line)];
         }
         let owner = format!("p{number}-{}.{ZONE}", self.name);
-        let line = line(owner, number, "\"passing\"".to_owned());
+        let text = match self.random.random_ratio(1, LARGE_ONE_IN) {
+            true => large_text(),
+            false => "\"passing\"".to_owned(),
+        };
+        let line = line(owner, number, text);
         self.passing.push_back(line.clone());
         vec![Change::Create(line)]
     }

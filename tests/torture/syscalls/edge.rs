@@ -26,6 +26,8 @@ struct Place {
     models: Vec<Model>,
     /// A store that has the first half of the log.
     half: PathBuf,
+    /// The log is compacted: an edge takes a snapshot.
+    compacted: bool,
     /// Times that a store was put aside that had not begun to be one.
     false_alarms: u64,
 }
@@ -61,6 +63,7 @@ impl Place {
             runtime().block_on(async { Caller::new(&url).commit(&key, set, &history).await });
             if number == middle {
                 stack.start_edge(EDGE);
+                eventually("the edge registers", || !stack.fleet().is_empty());
                 stack.settle();
                 stack.edge(EDGE).kill();
                 copy(stack.edge_dir(EDGE), &half);
@@ -68,7 +71,14 @@ impl Place {
         }
         let head = model.offset;
         history.judge(head).expect("all is answered");
-        Self { stack, models, half, false_alarms: 0 }
+        Self { stack, models, half, compacted: false, false_alarms: 0 }
+    }
+
+    /// Forgets the whole log: what follows takes a snapshot, beside what it has.
+    fn compact(&mut self) {
+        let head = self.head().to_string();
+        let _ = self.stack.run(&["log", "compact", "--upto", &head]).good();
+        self.compacted = true;
     }
 
     fn head(&self) -> u64 {
@@ -125,7 +135,7 @@ impl Place {
         self.compare();
         let _ = self.stack.run_edge(EDGE, &["verify"]).good();
         if !self.put_aside_before_its_first_byte(acked) {
-            world::assert_nothing_put_aside(&self.stack, EDGE);
+            world::assert_nothing_put_aside(&self.stack, EDGE, self.compacted);
         }
         self.stack.edge(EDGE).kill();
     }
@@ -171,9 +181,17 @@ fn an_edge_killed_after_any_system_call_opens_and_has_what_it_acknowledged() {
     let mut random = plan::random("syscalls of the edge");
     let mut place = Place::make();
     let half = place.half.clone();
-    for (name, base) in [("a new store", None), ("half a store", Some(half.as_path()))] {
+    let half = Some(half.as_path());
+    for (name, base, compact) in
+        [("a new store", None, false), ("half a store", half, false), ("a snapshot", half, true)]
+    {
+        if compact {
+            place.compact();
+        }
         let (total, killed) = place.run(base, u64::MAX);
         assert!(!killed && total > 20, "{total} calls");
+        let log = place.stack.edge(EDGE).log_text();
+        assert_eq!(log.contains("snapshot in place"), compact, "{log}");
         let mut sweep = Sweep::default();
         for point in points(total, &mut random) {
             let (_, killed) = place.run(base, point);

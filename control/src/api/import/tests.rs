@@ -12,7 +12,7 @@ use super::*;
 use crate::snapshot::Snapshots;
 use crate::{
     config::Config,
-    fleet::Fleet,
+    fleet::{AdmissionConfig, Fleet},
     log::{Caller, IdempotencyKey, Log, Options},
 };
 
@@ -31,7 +31,8 @@ fn bench(changes: usize) -> Bench {
         min_free_bytes: 0,
     };
     let log = Log::open(&options).unwrap();
-    let fleet = Fleet::open(log.clone()).unwrap();
+    let admission = AdmissionConfig { max_sessions: 1, per_second: 1, burst: 1 };
+    let fleet = Fleet::open(log.clone(), admission).unwrap();
     let (config, drain) = (watch::channel(Config::default()).1, watch::channel(false).1);
     let snapshots = Snapshots::open(log.clone(), dir.path().join("snapshots"), 1).unwrap();
     let mut api = Api::new(log, fleet, snapshots, config, drain);

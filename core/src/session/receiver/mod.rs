@@ -11,8 +11,8 @@ use std::{
 
 use self::snapshot::Incoming;
 use super::{
-    Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, Start, ToControl, ToEdge, Welcome,
-    assembly::Assembly,
+    Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, PROTOCOL_OLDEST, Start, ToControl,
+    ToEdge, Welcome, assembly::Assembly,
 };
 use crate::{
     limits::{FENCED_WAIT, HEARTBEATS_MISSED},
@@ -35,6 +35,9 @@ pub enum ReceiverInput {
     Connected,
     /// A message has come.
     Message(ToEdge),
+    /// A good part of a message has come, or it waits behind one: on a narrow link a whole one takes
+    /// longer than the silence after which a stream is given up.
+    Part,
     /// The store has made everything up to here durable; how long that took since its receipt.
     Durable {
         /// Up to where.
@@ -54,6 +57,8 @@ pub enum ReceiverInput {
         position: Position,
         /// What it has taken the place of.
         scope: Scope,
+        /// Hash of the filter that a whole store is of with it.
+        filter: [u8; 32],
     },
     /// A snapshot is not what it said, and was thrown away.
     Rejected {
@@ -140,6 +145,8 @@ enum Phase {
 #[derive(Debug)]
 pub struct Receiver {
     identity: Hello,
+    /// Which zones the session is for, as the last Welcome said.
+    filter: Filter,
     phase: Phase,
     /// What was handed out to be applied; none before the first Welcome of an empty store.
     received: Option<Position>,
@@ -164,8 +171,13 @@ pub struct Receiver {
     head: Offset,
     duplicates: u64,
     halted: Option<Halt>,
+    /// What the edge had halted before when a snapshot was said to come: it is so again, should the
+    /// stream end before all of that has come.
+    set_aside: Option<Halt>,
     heartbeat: Duration,
     deadline: Option<Instant>,
+    /// When something was last said to the control plane, which listens for it too.
+    said: Option<Instant>,
     outputs: VecDeque<ReceiverOutput>,
 }
 
@@ -183,6 +195,7 @@ impl Receiver {
             replacing: false,
             asked: HashSet::new(),
             repaired: HashMap::new(),
+            filter: identity.filter.clone(),
             identity,
             seen: Offset::ZERO,
             acked: Offset::ZERO,
@@ -190,8 +203,10 @@ impl Receiver {
             head: Offset::ZERO,
             duplicates: 0,
             halted: None,
+            set_aside: None,
             heartbeat: WELCOME_WAIT,
             deadline: None,
+            said: None,
             outputs: VecDeque::new(),
         }
     }
@@ -259,6 +274,11 @@ impl Receiver {
         match input {
             ReceiverInput::Connected => self.greet(now),
             ReceiverInput::Message(message) => self.take(message, now),
+            ReceiverInput::Part if self.is_live() => {
+                self.alive(now);
+                self.speak(now);
+            }
+            ReceiverInput::Part => {}
             ReceiverInput::Durable { position, apply } => {
                 self.durable = Some(position);
                 self.ack(apply);
@@ -268,11 +288,13 @@ impl Receiver {
                 self.nack();
             }
             ReceiverInput::Resumed => {
-                self.halted = None;
+                (self.halted, self.set_aside) = (None, None);
                 self.restart(Duration::ZERO, "resumed by hand");
             }
             ReceiverInput::Staged(staged) => self.chunks_durable(staged),
-            ReceiverInput::Installed { position, scope } => self.installed(position, scope, now),
+            ReceiverInput::Installed { position, scope, filter } => {
+                self.installed(position, scope, filter, now);
+            }
             ReceiverInput::Rejected { reason } => self.rejected(&reason),
             ReceiverInput::Drifted { zone } => self.drifted(zone, now),
             ReceiverInput::Reopened { position, staged } => {
@@ -284,6 +306,7 @@ impl Receiver {
                 self.deadline = None;
                 self.assembly = Assembly::default();
                 (self.incoming, self.replacing) = (None, false);
+                self.halted = self.halted.take().or(self.set_aside.take());
                 self.asked.clear();
             }
         }
@@ -339,6 +362,7 @@ impl Receiver {
                     }
                 }
                 self.ack(Duration::ZERO);
+                self.speak(now);
             }
             (Phase::Live, ToEdge::SnapshotBegin { manifest, next }) => {
                 self.alive(now);
@@ -347,6 +371,7 @@ impl Receiver {
             (Phase::Live, ToEdge::SnapshotChunk(chunk)) => {
                 self.alive(now);
                 self.take_chunk(chunk);
+                self.speak(now);
             }
             (Phase::Live, ToEdge::Heartbeat { prev, progress, head, sample }) => {
                 self.alive(now);
@@ -354,8 +379,7 @@ impl Receiver {
                 self.progress(prev, progress);
                 self.compare(progress, sample);
                 self.ack(Duration::ZERO);
-                let (first, last) = (self.acked.next(), self.acked);
-                self.send(ToControl::Ack(Ack { first, last, apply: Duration::ZERO }));
+                self.sign(now);
             }
             _ => self.broken("a message came out of turn"),
         }
@@ -365,13 +389,39 @@ impl Receiver {
         self.deadline = Some(now + self.heartbeat * HEARTBEATS_MISSED);
     }
 
+    /// Gives the control plane a sign of life.
+    fn sign(&mut self, now: Instant) {
+        let (first, last) = (self.acked.next(), self.acked);
+        self.send(ToControl::Ack(Ack { first, last, apply: Duration::ZERO }));
+        self.said = Some(now);
+    }
+
+    /// Gives one if a heartbeat that would be answered has been due for a while: it waits behind what
+    /// is on its way here.
+    fn speak(&mut self, now: Instant) {
+        let due = |said| now.saturating_duration_since(said) >= self.heartbeat;
+        if self.is_live() && self.said.is_none_or(due) {
+            self.sign(now);
+        }
+    }
+
     fn broken(&mut self, what: &str) {
         self.reconnect(Duration::ZERO, format!("the control plane broke the protocol: {what}"));
     }
 
     fn welcomed(&mut self, welcome: Welcome, now: Instant) {
+        let (speaks, most) = (welcome.protocol, self.identity.protocol);
+        if !(PROTOCOL_OLDEST..=most).contains(&speaks) {
+            let reason = format!(
+                "the control plane speaks version {speaks} of the protocol, this edge \
+                 {PROTOCOL_OLDEST} to {most}: update the older of the two"
+            );
+            return self.reconnect(Duration::ZERO, reason);
+        }
+        self.said = Some(now);
         self.head = welcome.head.offset;
         self.heartbeat = welcome.heartbeat;
+        self.filter = welcome.filter;
         self.alive(now);
         self.phase = Phase::Live;
         match welcome.start {
@@ -395,6 +445,9 @@ impl Receiver {
 
     /// Takes a whole set: the next one, or one that is there already (invariant 7).
     fn receive(&mut self, set: CommittedSet) {
+        if self.replacing && self.handed_out.is_none() {
+            return self.broken("sets come before the snapshot that was announced");
+        }
         let Some(received) = self.received.filter(|_| self.phase == Phase::Live) else { return };
         self.seen = self.seen.max(set.last);
         if set.last <= received.offset {
@@ -408,8 +461,7 @@ impl Receiver {
         }
         // A filtered edge has not all sets that the hash chains, and can only keep it (rule 12).
         let ours = received.hash.chain(set.first, set.last, &set.body);
-        if self.identity.filter == Filter::All && (set.hash != ours || set.first != set.prev.next())
-        {
+        if self.filter == Filter::All && (set.hash != ours || set.first != set.prev.next()) {
             return self.broken(&format!("the history hash of the set {} differs", set.first));
         }
         self.received = Some(Position { offset: set.last, hash: set.hash, ..received });
@@ -422,13 +474,18 @@ impl Receiver {
     /// Takes the progress of a heartbeat: what lies between has nothing for this edge (rule 11).
     fn progress(&mut self, prev: Offset, progress: Position) {
         let Some(received) = self.received.filter(|_| self.phase == Phase::Live) else { return };
-        self.seen = self.seen.max(progress.offset);
         if progress.offset <= received.offset {
+            self.seen = self.seen.max(progress.offset);
             return;
         }
         if prev != received.offset || progress.log != received.log {
             return self.broken("a heartbeat does not follow what came before it");
         }
+        // There is no set that an edge of all zones would be led past.
+        if self.identity.filter == Filter::All {
+            return self.broken("a heartbeat leads past sets that have not come");
+        }
+        self.seen = progress.offset;
         self.received = Some(progress);
         if self.halted.is_none() {
             self.outputs.push_back(ReceiverOutput::Progress(progress));

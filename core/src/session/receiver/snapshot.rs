@@ -25,13 +25,13 @@ impl Receiver {
     /// halted before is in the snapshot.
     pub(super) fn await_snapshot(&mut self) {
         (self.seen, self.acked) = (Offset::ZERO, Offset::ZERO);
-        (self.replacing, self.halted) = (true, None);
+        (self.replacing, self.set_aside) = (true, self.halted.take());
     }
 
     pub(super) fn begin_snapshot(&mut self, manifest: Manifest, next: u32) {
         let ours = self.staged.filter(|staged| staged.id == manifest.id);
         let fits = match manifest.scope {
-            Scope::Store => self.replacing,
+            Scope::Store => self.replacing && manifest.filter == self.filter.hash(),
             // A repair is a barrier: it stands where the edge stands (rule 16).
             Scope::Zone(_) => !self.replacing && self.received == Some(manifest.position),
         };
@@ -77,6 +77,7 @@ impl Receiver {
             }
         }
         if is_new {
+            self.set_aside = None;
             self.outputs.push_back(ReceiverOutput::Install(id));
         }
     }
@@ -93,9 +94,15 @@ impl Receiver {
     }
 
     /// The store has put a snapshot in the place of what it had.
-    pub(super) fn installed(&mut self, position: Position, scope: Scope, now: Instant) {
+    pub(super) fn installed(
+        &mut self,
+        position: Position,
+        scope: Scope,
+        filter: [u8; 32],
+        now: Instant,
+    ) {
         match scope {
-            Scope::Store => self.identity.stored_filter = self.identity.filter.hash(),
+            Scope::Store => self.identity.stored_filter = filter,
             Scope::Zone(zone) => {
                 self.asked.remove(&zone);
                 self.repaired.insert(zone, now);

@@ -1,5 +1,6 @@
 //! The control plane's end of a session: what may be sent, and when. It never holds more than one
-//! frame, and never lets more than the edge's window go unacknowledged (invariant 16).
+//! frame, and never lets more than the edge's window go unacknowledged, nor more than some heartbeats
+//! unanswered (invariant 16).
 
 mod snapshot;
 
@@ -10,13 +11,13 @@ use std::{
 
 use self::snapshot::Snapshots;
 use super::{
-    Ack, CommittedSet, GoodbyeReason, Halt, Hello, PROTOCOL, Start, ToControl, ToEdge, Welcome,
-    assembly,
+    Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, PROTOCOL, PROTOCOL_OLDEST, Start,
+    ToControl, ToEdge, Welcome, assembly,
 };
 use crate::{
     limits::{
-        FENCED_WAIT, FRAME_OCTETS, HEARTBEATS_MISSED, PROGRESS_COALESCED, WINDOW_OCTETS,
-        WINDOW_OCTETS_MAX,
+        FENCED_WAIT, FRAME_OCTETS, HEARTBEATS_AHEAD, HEARTBEATS_MISSED, HELLO_WAIT,
+        PROGRESS_COALESCED, SAMPLES_AHEAD, WINDOW_OCTETS, WINDOW_OCTETS_MAX,
     },
     position::{HistoryHash, Offset, Position},
     sample::Sample,
@@ -37,6 +38,8 @@ pub enum SenderInput {
     Hello {
         /// The message.
         hello: Hello,
+        /// What it asks for, or what it may have of that (rule 13).
+        filter: Filter,
         /// The log's own hash there.
         ours: Option<HistoryHash>,
         /// The position that the log begins after.
@@ -88,8 +91,8 @@ pub enum SenderInput {
 pub enum SenderOutput {
     /// Send a message.
     Send(ToEdge),
-    /// Read the log after an offset, up to so many octets, but at least one set; answer with
-    /// [`SenderInput::Fetched`].
+    /// Read the log after an offset, up to so many octets as [`CommittedSet::credit`] counts them, but
+    /// at least one set; answer with [`SenderInput::Fetched`].
     Fetch {
         /// After this offset.
         after: Offset,
@@ -150,12 +153,16 @@ pub struct Sender {
     window: usize,
     fetching: bool,
     greeted: bool,
+    /// Which zones the session is for, once it has been greeted.
+    filter: Option<Filter>,
     halted: bool,
     closed: bool,
     snapshots: Snapshots,
     /// What some zones are, and where: sent when the edge is sent there.
     sample: Option<(Position, Sample)>,
     next_heartbeat: Option<Instant>,
+    /// Heartbeats that the edge has not answered.
+    unanswered: u32,
     deadline: Instant,
     outputs: VecDeque<SenderOutput>,
 }
@@ -174,12 +181,14 @@ impl Sender {
             window: 0,
             fetching: false,
             greeted: false,
+            filter: None,
             halted: false,
             closed: false,
             snapshots: Snapshots::default(),
             sample: None,
             next_heartbeat: None,
-            deadline: now + config.heartbeat * HEARTBEATS_MISSED,
+            unanswered: 0,
+            deadline: now + HELLO_WAIT,
             config,
             outputs: VecDeque::new(),
         }
@@ -207,7 +216,13 @@ impl Sender {
             return self.goodbye(GoodbyeReason::Timeout, Duration::ZERO, message);
         }
         if self.next_heartbeat.is_some_and(|due| now >= due) {
-            self.heartbeat(None, now);
+            // Behind so many that wait at the edge, one more says nothing; what the edge reads is
+            // sign of life enough.
+            if self.unanswered < HEARTBEATS_AHEAD {
+                self.heartbeat(None, now);
+            } else {
+                self.next_heartbeat = Some(now + self.config.heartbeat);
+            }
             self.next_repair();
         }
     }
@@ -218,17 +233,19 @@ impl Sender {
             return;
         }
         match input {
-            SenderInput::Hello { hello, ours, floor, head } => {
-                self.hello(&hello, &History { ours, floor, head }, now);
+            SenderInput::Hello { hello, filter, ours, floor, head } => {
+                self.hello(&hello, filter, &History { ours, floor, head }, now);
             }
             SenderInput::Message(message) => self.message(message, now),
             SenderInput::Head(head) => {
                 self.head = head;
                 self.advance(now);
             }
-            // One that waits for its place is not put off by the next: under load none would come.
+            // One that waits for its place is not put off by the next: under load none would come. An
+            // edge that is slow to answer has better things to read.
             SenderInput::Sample(position, sample) => {
-                if self.sample.is_none() && position.offset >= self.read.offset {
+                let has_time = self.unanswered < SAMPLES_AHEAD && self.sample.is_none();
+                if has_time && position.offset >= self.read.offset {
                     self.sample = Some((position, sample));
                     self.advance(now);
                 }
@@ -264,14 +281,18 @@ impl Sender {
         self.goodbye(GoodbyeReason::Refused, Duration::ZERO, message.to_owned());
     }
 
-    fn hello(&mut self, hello: &Hello, history: &History, now: Instant) {
+    fn hello(&mut self, hello: &Hello, filter: Filter, history: &History, now: Instant) {
         if self.greeted {
             return self.refuse("Hello came twice");
         }
-        if hello.protocol < 1 {
-            return self.refuse("Hello asks for a version of the protocol below 1");
+        if hello.protocol < PROTOCOL_OLDEST {
+            let speaks = hello.protocol;
+            return self.refuse(&format!(
+                "the edge speaks version {speaks} of the protocol, this control plane \
+                 {PROTOCOL_OLDEST} to {PROTOCOL}: update the edge"
+            ));
         }
-        let (start, head) = (history.judge(hello), history.head);
+        let (start, head) = (history.judge(hello, &filter), history.head);
         self.greeted = true;
         self.head = head;
         if let (Start::Resume, Some(position)) = (&start, hello.position) {
@@ -286,7 +307,8 @@ impl Sender {
         self.next_heartbeat = Some(now + self.config.heartbeat);
         let (heartbeat, protocol) = (self.config.heartbeat, PROTOCOL.min(hello.protocol));
         let snapshot = matches!(start, Start::Snapshot { .. });
-        self.send(ToEdge::Welcome(Welcome { start, head, heartbeat, protocol }));
+        self.filter = Some(filter.clone());
+        self.send(ToEdge::Welcome(Welcome { start, head, heartbeat, protocol, filter }));
         if snapshot {
             self.ask_for_snapshot(Scope::Store, hello.staged);
         }
@@ -307,11 +329,19 @@ impl Sender {
                 self.outputs.push_back(SenderOutput::Nacked(halt));
             }
             ToControl::SnapshotAck(staged) => self.chunks_acked(staged, now),
+            ToControl::Repair { zone } if !self.filter.as_ref().is_some_and(|f| f.wants(&zone)) => {
+                self.refuse("a repair of a zone that the session is not for");
+            }
             ToControl::Repair { zone } => self.repair(zone),
         }
     }
 
     fn ack(&mut self, ack: Ack, now: Instant) {
+        if ack.last == self.sent {
+            self.unanswered = 0;
+        } else if ack.first > ack.last {
+            self.unanswered = self.unanswered.saturating_sub(1);
+        }
         if ack.last > self.acked {
             self.acked = ack.last;
             let mut durable = None;
@@ -370,7 +400,7 @@ impl Sender {
         let mut frame = Vec::with_capacity(sets.len());
         for mut set in sets {
             set.prev = std::mem::replace(&mut self.sent, set.last);
-            let octets = set.body.len();
+            let octets = set.credit();
             let position = Position { offset: set.last, hash: set.hash, ..self.head };
             self.in_flight.push_back(InFlight { position, octets });
             self.in_flight_octets = self.in_flight_octets.saturating_add(octets);
@@ -402,6 +432,7 @@ impl Sender {
             self.sent = progress.offset;
             self.in_flight.push_back(InFlight { position: progress, octets: 0 });
         }
+        self.unanswered = self.unanswered.saturating_add(1);
         self.send(ToEdge::Heartbeat { prev, progress, head, sample });
     }
 }
@@ -416,11 +447,13 @@ struct History {
 impl History {
     /// Whether the edge's position is in this log's history, and what follows it still there
     /// (rules 12, 13).
-    fn judge(&self, hello: &Hello) -> Start {
+    fn judge(&self, hello: &Hello, filter: &Filter) -> Start {
         let (floor, head) = (self.floor, self.head);
         let snapshot = |diverged, reason| Start::Snapshot { reason, diverged };
+        // An empty store is the fold of the filter that it asks for, and no other.
+        let is_of_filter = hello.stored_filter == filter.hash();
         match hello.position {
-            None if floor == Offset::ZERO => Start::Resume,
+            None if floor == Offset::ZERO && is_of_filter => Start::Resume,
             None => snapshot(false, "the edge is empty".to_owned()),
             Some(theirs) if theirs.log != head.log => snapshot(
                 true,
@@ -444,7 +477,7 @@ impl History {
                     theirs.offset
                 ),
             ),
-            Some(_) if hello.stored_filter != hello.filter.hash() => {
+            Some(_) if !is_of_filter => {
                 snapshot(false, "the zones that the edge is for have changed".to_owned())
             }
             Some(_) => Start::Resume,

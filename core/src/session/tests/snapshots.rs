@@ -52,6 +52,40 @@ fn a_cut_after_every_message_of_a_snapshot_goes_on_where_it_stopped() {
 }
 
 #[test]
+fn a_halted_edge_is_halted_again_when_the_snapshot_that_it_was_promised_does_not_come() {
+    // What comes while it is halted is not handed out; so nothing that follows may be (fuzzing).
+    let mut world = World::new(1);
+    (0..3).for_each(|_| world.log.append(2, 10));
+    world.settle();
+    let (first, last) = (Offset(7), Offset(8));
+    let halt = Halt { first, last, held: false, reason: "poison".to_owned() };
+    let now = Instant::now();
+    let drain =
+        |receiver: &mut Receiver| std::iter::from_fn(|| receiver.poll()).collect::<Vec<_>>();
+    let receiver = &mut world.receiver;
+    receiver.handle(ReceiverInput::Halted(halt.clone()), now);
+    receiver.handle(ReceiverInput::Disconnected, now);
+    receiver.handle(ReceiverInput::Connected, now);
+    let welcome = |start| {
+        let (head, filter) = (world.log.head, Filter::All);
+        let heartbeat = Duration::from_secs(1);
+        ToEdge::Welcome(Welcome { start, head, heartbeat, protocol: 1, filter })
+    };
+    let snapshot = Start::Snapshot { reason: "compacted".to_owned(), diverged: false };
+    receiver.handle(ReceiverInput::Message(welcome(snapshot)), now);
+    receiver.handle(ReceiverInput::Disconnected, now);
+    receiver.handle(ReceiverInput::Connected, now);
+    drain(receiver);
+    receiver.handle(ReceiverInput::Message(welcome(Start::Resume)), now);
+    assert_eq!(receiver.halted(), Some(&halt));
+    let said = drain(receiver);
+    assert!(
+        matches!(&said[..], [ReceiverOutput::Send(ToControl::Nack(again))] if *again == halt),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn nothing_is_acked_between_a_snapshots_beginning_and_its_end() {
     let mut world = left_behind();
     world.acked = Offset::ZERO;

@@ -51,7 +51,8 @@ impl ModelLog {
         let (id, position) = (SnapshotId([number; 16]), self.head);
         let records = content.len() as u64;
         let chunks = if content.is_empty() { 0 } else { CHUNKS };
-        let manifest = Manifest { id, position, scope, zones: 1, records, octets: 0, chunks };
+        let (filter, zones, octets) = (filter(stride).hash(), 1, 0);
+        let manifest = Manifest { id, position, scope, filter, zones, records, octets, chunks };
         self.snapshots.insert(id.0, (manifest.clone(), content));
         manifest
     }
@@ -93,7 +94,7 @@ impl ModelLog {
             if left == 0 || set.last > upto {
                 break;
             }
-            left = left.saturating_sub(set.body.len());
+            left = left.saturating_sub(set.credit());
             read_to = Position { offset: set.last, hash: set.hash, ..self.head };
             if set.first.0 % stride == 0 {
                 sets.push(set.clone());
@@ -207,14 +208,14 @@ impl ModelStore {
             let (first, reason) = (position.offset, "it shrinks".to_owned());
             return Some(ReceiverInput::Halted(Halt { first, last: first, held: true, reason }));
         }
-        let scope = manifest.scope.clone();
+        let (scope, filter) = (manifest.scope.clone(), manifest.filter);
         if let Scope::Zone(_) = scope {
             assert_eq!(self.position, Some(position), "a repair is a barrier");
         }
         self.applied.clone_from(&log.snapshots.get(&id.0)?.1);
         (self.position, self.staging) = (Some(position), None);
         self.installs += 1;
-        Some(ReceiverInput::Installed { position, scope })
+        Some(ReceiverInput::Installed { position, scope, filter })
     }
 }
 
@@ -367,6 +368,7 @@ impl World {
         if let Some(message) = self.to_control.pop_front() {
             let input = match message {
                 ToControl::Hello(hello) => SenderInput::Hello {
+                    filter: hello.filter.clone(),
                     ours: self.log.hash_at(hello.position.map_or(Offset::ZERO, |p| p.offset)),
                     hello,
                     floor: self.log.floor,

@@ -236,3 +236,44 @@ fn a_record_that_is_too_large_refuses_its_set_alone() {
     assert!(matches!(store.apply(set, after), Err(ApplyError::TooLarge(_))));
     assert_eq!(store.sync().unwrap(), Some(position));
 }
+
+#[test]
+fn no_batch_has_more_changes_or_octets_than_sled_takes_without_much_memory() {
+    // sled 0.34.7 took 0.4 GB for batches of 512 records, and 2.4 GB for batches of 16,384.
+    const CHANGES: usize = 512;
+    const OCTETS: usize = 1 << 20;
+    let zone = name("a.example");
+    let owner = |n: usize| Name::parse(&format!("host-{n}"), &zone).unwrap();
+    let id = |n: usize| u64::try_from(n).unwrap() + 2;
+    let large = |n| Change::RecordCreate {
+        owner: owner(n),
+        rtype: Rtype::TXT,
+        ttl: 1,
+        rdata: vec![0; 60_000].into(),
+    };
+    let begin = |changes: Vec<Change>| [Change::ZoneCreate].into_iter().chain(changes).collect();
+    let creates = || (0..4_000).map(|n| create(&owner(n), "one")).collect::<Vec<_>>();
+    let edits = |text| (0..4_000).map(move |n| edit(id(n), &owner(n), text));
+    let mut log = Log::new();
+    // Out of sight, in sight, many small ones, and few that are large.
+    log.add(&zone, 1, begin(creates()));
+    log.add(&zone, 1, edits("two").collect());
+    for change in edits("three").chain((5_000..5_060).map(large)) {
+        log.add(&zone, 1, vec![change]);
+    }
+    log.add(&zone, 1, (6_000..6_060).map(large).collect());
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let mut batches = |sets: &[(ChangeSet, Position)]| {
+        store.engine.writes_left.set(Some(100_000));
+        sets.iter().for_each(|(set, position)| store.apply(set.clone(), *position).unwrap());
+        store.sync().unwrap();
+        store.settle().unwrap();
+        100_000 - usize::try_from(store.engine.writes_left.get().unwrap()).unwrap()
+    };
+    assert!(batches(&log.sets[..1]) >= 4_000 / CHANGES);
+    assert!(batches(&log.sets[1..2]) >= 2 * 4_000 / CHANGES, "staged, and folded");
+    assert!(batches(&log.sets[2..4_002]) >= 4_000 / CHANGES);
+    assert!(batches(&log.sets[4_002..4_062]) >= 60 * 60_000 / OCTETS);
+    assert!(batches(&log.sets[4_062..]) >= 2 * 60 * 60_000 / OCTETS);
+}

@@ -196,7 +196,7 @@ fn another_format_is_named_and_left_as_it_is() {
     engine.db().insert(layout::FORMAT_KEY, &7u32.to_be_bytes()).unwrap();
     drop(engine);
     let refused = Store::open(config(dir.path())).unwrap_err().to_string();
-    for part in [&*dir.path().join("store").to_string_lossy(), "format 7", "reads 2", "move"] {
+    for part in [&*dir.path().join("store").to_string_lossy(), "format 7", "reads 3", "move"] {
         assert!(refused.contains(part), "{refused}");
     }
     assert_eq!(refused.lines().count(), 1);

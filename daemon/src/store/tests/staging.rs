@@ -44,9 +44,9 @@ fn snapshot(store: &Store, scope: Scope, rows: usize) -> (Manifest, Vec<Chunk>) 
         finish(&mut writer);
     }
     let position = view.position.unwrap();
-    let chunk_count = u32::try_from(chunks.len()).unwrap();
-    let manifest =
-        Manifest { id: ID, position, scope, zones, records, octets: 0, chunks: chunk_count };
+    let (id, filter, octets) = (ID, Filter::All.hash(), 0);
+    let count = u32::try_from(chunks.len()).unwrap();
+    let manifest = Manifest { id, position, scope, filter, zones, records, octets, chunks: count };
     (manifest, chunks)
 }
 
@@ -273,6 +273,7 @@ fn a_zone_that_is_gone_goes_by_its_repair() {
         id: ID,
         position: log.position,
         scope: Scope::Zone(gone),
+        filter: [0; 32],
         zones: 0,
         records: 0,
         octets: 0,
@@ -287,7 +288,7 @@ fn a_zone_that_is_gone_goes_by_its_repair() {
 }
 
 #[test]
-fn a_snapshot_makes_the_store_one_of_the_filter_that_is_asked_for() {
+fn a_snapshot_makes_the_store_one_of_the_filter_that_it_was_made_for() {
     let (log, manifest, chunks) = source();
     let dir = tempfile::tempdir().unwrap();
     drop(partly(dir.path(), &log, 2));
@@ -295,11 +296,35 @@ fn a_snapshot_makes_the_store_one_of_the_filter_that_is_asked_for() {
     let config = StoreConfig { filter: filter.clone(), ..config(dir.path()) };
     let mut store = Store::open(config.clone()).unwrap();
     assert_eq!(store.filter(), Filter::All.hash());
-    store.begin_staging(manifest).unwrap();
+    store.begin_staging(Manifest { filter: filter.hash(), ..manifest }).unwrap();
     chunks.iter().for_each(|chunk| store.stage(chunk).unwrap());
     store.install(ID).unwrap();
     assert_eq!(store.filter(), filter.hash());
     store.sync().unwrap();
     drop(store);
     assert_eq!(Store::open(config).unwrap().filter(), filter.hash());
+}
+
+#[test]
+fn a_value_that_is_too_large_is_not_staged() {
+    let mut log = Log::new();
+    let zone = name("a.example");
+    log.add(&zone, 1, vec![Change::ZoneCreate, create(&zone, "one")]);
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = partly(dir.path(), &log, 1);
+    let (manifest, chunks) = snapshot(&store, Scope::Store, 10);
+    let rows = chunks[0].open().unwrap();
+    let mut writer = ChunkWriter::default();
+    for row in rows.iter() {
+        match row.unwrap() {
+            edgesync_core::snapshot::Row::Zone(origin, states) => writer.zone(&origin, &states),
+            edgesync_core::snapshot::Row::Record { key, .. } => {
+                writer.record(key, &vec![0; crate::limits::VALUE_OCTETS]);
+            }
+        }
+    }
+    store.begin_staging(manifest).unwrap();
+    let staged = store.stage(&writer.finish(ID, 0).unwrap());
+    assert!(matches!(staged, Err(InstallError::Store(StoreError::TooLarge(_)))), "{staged:?}");
+    assert_eq!(store.staged().unwrap().next, 0);
 }

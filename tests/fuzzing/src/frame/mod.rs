@@ -171,7 +171,8 @@ fn samples_to_edge() -> Vec<ToEdge> {
         CommittedSet { prev: Offset(0), first: Offset(1), last: Offset(2), hash: after.hash, body };
     let welcome = |start| {
         let heartbeat = Duration::from_secs(1);
-        ToEdge::Welcome(Welcome { start, head: after, heartbeat, protocol: 1 })
+        let (head, protocol, filter) = (after, 1, Filter::All);
+        ToEdge::Welcome(Welcome { start, head, heartbeat, protocol, filter })
     };
     let part = CommittedSet { body: Bytes::from_static(b"bo"), ..set.clone() };
     let last = Position { offset: Offset(u64::MAX), hash: HistoryHash([1; 32]), log };
@@ -200,9 +201,9 @@ fn sample() -> Option<Sample> {
     Some(Sample { changed: vec![gone], sweep })
 }
 
-const fn manifest(position: Position) -> Manifest {
-    let (id, scope) = (SnapshotId([3; 16]), Scope::Store);
-    Manifest { id, position, scope, zones: 1, records: 2, octets: 3, chunks: 2 }
+fn manifest(position: Position) -> Manifest {
+    let (id, scope, filter) = (SnapshotId([3; 16]), Scope::Store, Filter::All.hash());
+    Manifest { id, position, scope, filter, zones: 1, records: 2, octets: 3, chunks: 2 }
 }
 
 fn chunk(index: u32) -> Chunk {
@@ -220,7 +221,16 @@ fn hostile_to_edge() -> Vec<SyncResponse> {
         let (start, reason) = (start.into(), reason.clone());
         let head: Option<v1::Position> = Clone::clone(&head);
         let (protocol, diverged) = (1, true);
-        Response::Welcome(v1::Welcome { start, head, heartbeat, protocol, reason, diverged })
+        let filter = Some(v1::Filter { all_zones: true, ..v1::Filter::default() });
+        Response::Welcome(v1::Welcome {
+            start,
+            head,
+            heartbeat,
+            protocol,
+            reason,
+            diverged,
+            filter,
+        })
     };
     let second = Some(prost_types::Duration { seconds: 1, nanos: 0 });
     let set = |prev, first| v1::CommittedSet {

@@ -64,9 +64,13 @@ pub struct World {
     to_control: VecDeque<ToControl>,
 }
 
+fn filter(filtered: bool) -> Filter {
+    if filtered { Filter::Zones(vec![Name::root()]) } else { Filter::All }
+}
+
 impl World {
     pub fn new(filtered: bool) -> Self {
-        let filter = if filtered { Filter::Zones(vec![Name::root()]) } else { Filter::All };
+        let filter = filter(filtered);
         let identity = Hello {
             edge: "edge-1".parse().expect("an id"),
             instance: InstanceId([1; 16]),
@@ -161,7 +165,8 @@ impl World {
                     session.window = asked.min(WINDOW_OCTETS_MAX) as usize;
                 }
                 let ours = self.hash_at(hello.position.map_or(Offset::ZERO, |p| p.offset));
-                SenderInput::Hello { ours, hello, floor: Offset::ZERO, head: self.head }
+                let (filter, floor) = (hello.filter.clone(), Offset::ZERO);
+                SenderInput::Hello { hello, filter, ours, floor, head: self.head }
             }
             other => SenderInput::Message(other),
         };
@@ -237,9 +242,9 @@ impl World {
         assert!(next >= manifest.chunks, "invariant 11: whole, or not at all");
         self.store.halted = false;
         self.store.told = manifest.position.offset;
-        let (position, scope) = (manifest.position, manifest.scope);
+        let Manifest { position, scope, filter, .. } = manifest;
         self.edge_log = position.log;
-        self.tell(ReceiverInput::Installed { position, scope }, 4);
+        self.tell(ReceiverInput::Installed { position, scope, filter }, 4);
     }
 
     /// The store refuses what is next.
@@ -344,6 +349,7 @@ impl World {
             }
             ReceiverOutput::Progress(position) => {
                 assert!(position.offset > handed, "invariant 8");
+                assert!(self.filtered, "an edge of all zones is led past nothing (invariant 4)");
                 self.store.handed = position.offset;
             }
             _ => unreachable!("only works are handed over"),
@@ -377,7 +383,9 @@ impl World {
                 SenderOutput::Snapshot { scope, .. } => {
                     let (id, position) = (SnapshotId([3; 16]), self.head);
                     let (zones, records, octets, chunks) = (1, 1, 1, 2);
-                    let manifest = Manifest { id, position, scope, zones, records, octets, chunks };
+                    let filter = filter(self.filtered).hash();
+                    let manifest =
+                        Manifest { id, position, scope, filter, zones, records, octets, chunks };
                     let input = SenderInput::Snapshot { manifest, next: 0 };
                     session.sender.handle(input, self.now);
                 }

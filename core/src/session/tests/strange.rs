@@ -1,0 +1,126 @@
+//! What the other side never says, unless it is of another version or bits have turned on the way; and
+//! messages that take longer to come than silence is borne.
+
+use super::*;
+
+/// An edge in session that has some sets.
+fn live(stride: u64) -> World {
+    let mut world = World::new(stride);
+    (0..4).for_each(|_| world.log.append(1, 10));
+    world.connect();
+    for _ in 0..10 {
+        world.carry();
+        world.write_store(8);
+    }
+    assert!(world.receiver.is_live());
+    world
+}
+
+fn welcome(log: &ModelLog, protocol: u32, start: Start) -> ReceiverInput {
+    let heartbeat = Duration::from_secs(1);
+    let (head, filter) = (log.head, Filter::All);
+    ReceiverInput::Message(ToEdge::Welcome(Welcome { start, head, heartbeat, protocol, filter }))
+}
+
+#[test]
+fn of_two_versions_that_meet_the_lower_is_spoken_or_both_are_told() {
+    let mut world = World::new(1);
+    for speaks in [0, PROTOCOL + 1, u32::MAX] {
+        world.tell(ReceiverInput::Connected);
+        world.tell(welcome(&world.log, speaks, Start::Resume));
+        let told = world.reconnects.last().unwrap();
+        assert!(told.contains(&format!("version {speaks} of the protocol")), "{told}");
+        assert!(told.contains("update"), "{told}");
+        assert!(!world.receiver.is_live());
+        world.tell(ReceiverInput::Disconnected);
+    }
+    let greet = |protocol| {
+        let config = SenderConfig { heartbeat: Duration::from_secs(1) };
+        let mut sender = Sender::new(config, world.log.head, world.now);
+        let hello = Hello { protocol, ..hello(None, Filter::All) };
+        let (ours, floor, head) = (None, Offset::ZERO, world.log.head);
+        sender.handle(
+            SenderInput::Hello { filter: hello.filter.clone(), hello, ours, floor, head },
+            world.now,
+        );
+        sender.poll()
+    };
+    let Some(SenderOutput::Send(ToEdge::Goodbye { reason, message, .. })) = greet(0) else {
+        panic!()
+    };
+    assert_eq!(reason, GoodbyeReason::Refused);
+    assert!(message.contains("version 0 of the protocol") && message.contains("update the edge"));
+    for speaks in [PROTOCOL, PROTOCOL + 1, u32::MAX] {
+        let Some(SenderOutput::Send(ToEdge::Welcome(welcome))) = greet(speaks) else { panic!() };
+        assert_eq!(welcome.protocol, PROTOCOL, "an edge that speaks {speaks} too");
+    }
+}
+
+#[test]
+fn an_edge_of_all_zones_is_never_led_past_a_set_that_has_not_come() {
+    for (stride, closes) in [(1, true), (2, false)] {
+        let mut world = live(stride);
+        let at = world.receiver.durable().unwrap();
+        // As a heartbeat's progress is with one bit turned.
+        let progress = Position { offset: at.offset.plus(2), ..at };
+        let heartbeat =
+            ToEdge::Heartbeat { prev: at.offset, progress, head: progress.offset, sample: None };
+        world.to_control.clear();
+        world.receiver.handle(ReceiverInput::Message(heartbeat), world.now);
+        let outputs: Vec<_> = std::iter::from_fn(|| world.receiver.poll()).collect();
+        let is_progress = |output: &ReceiverOutput| matches!(output, ReceiverOutput::Progress(_));
+        let reconnects =
+            |output: &ReceiverOutput| matches!(output, ReceiverOutput::Reconnect { .. });
+        assert_eq!(outputs.iter().any(is_progress), !closes, "{outputs:?}");
+        assert_eq!(outputs.iter().any(reconnects), closes, "{outputs:?}");
+    }
+}
+
+#[test]
+fn sets_that_come_before_the_snapshot_that_was_announced_close_the_stream() {
+    let mut world = World::new(1);
+    (0..4).for_each(|_| world.log.append(1, 10));
+    world.connect();
+    // Hello only: what answers it waits.
+    let hello = world.to_control.pop_front();
+    let Some(ToControl::Hello(hello)) = hello else { panic!("{hello:?}") };
+    let (ours, floor, head) = (None, world.log.floor, world.log.head);
+    world.input(SenderInput::Hello { filter: hello.filter.clone(), hello, ours, floor, head });
+    // As the answer to Hello is with one bit turned: nothing would ever be acked on this stream.
+    let Some(ToEdge::Welcome(welcome)) = world.to_edge.front_mut() else { panic!() };
+    welcome.start = Start::Snapshot { reason: String::new(), diverged: false };
+    for _ in 0..10 {
+        world.carry();
+    }
+    assert!(world.reconnects[0].contains("before the snapshot"), "{:?}", world.reconnects);
+    assert!(!world.store.waiting.iter().any(|w| matches!(w, ReceiverOutput::Apply(_))));
+    world.settle();
+}
+
+#[test]
+fn a_message_that_takes_long_to_come_ends_no_session_and_the_edge_says_that_it_lives() {
+    let mut world = live(1);
+    world.to_control.clear();
+    for half in 1..=20usize {
+        world.now += Duration::from_millis(500);
+        world.receiver.handle(ReceiverInput::Part, world.now);
+        world.receiver.handle_timeout(world.now);
+        world.poll_receiver();
+        let said = world.to_control.len();
+        assert!(
+            ((half / 2).saturating_sub(1)..=half / 2 + 1).contains(&said),
+            "{said} after {half} halves"
+        );
+    }
+    assert!(world.reconnects.is_empty(), "{:?}", world.reconnects);
+    let signs =
+        |message: &ToControl| matches!(message, ToControl::Ack(ack) if ack.first > ack.last);
+    assert!(world.to_control.iter().all(signs), "nothing new is acked");
+    // A part is no life of a stream that is not there.
+    world.now += Duration::from_secs(3);
+    world.receiver.handle_timeout(world.now);
+    world.receiver.handle(ReceiverInput::Part, world.now);
+    world.poll_receiver();
+    assert_eq!(world.reconnects.len(), 1);
+    world.settle();
+}
