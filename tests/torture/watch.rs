@@ -74,6 +74,12 @@ pub async fn zones(edge: &mut Edge) -> Result<Vec<String>, Status> {
     Ok(origins)
 }
 
+/// How often a store has been opened at an edge.
+async fn epoch(edge: &mut Edge) -> Result<u64, Status> {
+    let answer = edge.get_status(v1::GetStatusRequest {}).await?.into_inner();
+    Ok(answer.status.unwrap_or_default().boot_epoch)
+}
+
 /// What a watcher has seen.
 #[derive(Debug, Default, Clone)]
 pub struct Seen {
@@ -107,17 +113,18 @@ impl Watcher {
             random: StdRng::seed_from_u64(seed),
             seen: Arc::clone(&seen),
             shown: 0,
+            epoch: 0,
         };
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             runtime().block_on(async {
                 while !stopped.load(Ordering::Relaxed) {
                     if let Ok(mut edge) = connect(&socket).await {
-                        reading.new_process();
+                        let mut reads = reading.new_process(&mut edge).await;
                         // Until the edge is killed.
-                        while !stopped.load(Ordering::Relaxed)
-                            && reading.read(&mut edge).await.is_ok()
-                        {}
+                        while !stopped.load(Ordering::Relaxed) && reads.is_ok() {
+                            reads = reading.read(&mut edge).await;
+                        }
                     }
                     tokio::time::sleep(Duration::from_millis(3)).await;
                 }
@@ -153,11 +160,29 @@ struct Reading {
     seen: Arc<Mutex<Seen>>,
     /// Highest offset that the present process showed.
     shown: u64,
+    /// How often a store had been opened there when this was looked at.
+    epoch: u64,
 }
 
 impl Reading {
-    fn new_process(&mut self) {
+    async fn new_process(&mut self, edge: &mut Edge) -> Result<(), Status> {
         self.shown = 0;
+        self.epoch = epoch(edge).await?;
+        Ok(())
+    }
+
+    /// Whether the store has been opened again, as after a kill, without the end of the process. The
+    /// edge says so a moment after readers are let in.
+    async fn was_opened_again(&mut self, edge: &mut Edge) -> Result<bool, Status> {
+        for _ in 0..50 {
+            let epoch = epoch(edge).await?;
+            if epoch != self.epoch {
+                self.epoch = epoch;
+                return Ok(true);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(false)
     }
 
     async fn read(&mut self, edge: &mut Edge) -> Result<(), Status> {
@@ -170,8 +195,11 @@ impl Reading {
         Ok(())
     }
 
-    /// Invariant 8: within a process what is shown only moves forward.
-    fn shown(&mut self, offset: u64) {
+    /// Invariant 8: while a store is open what is shown only moves forward.
+    async fn shown(&mut self, edge: &mut Edge, offset: u64) -> Result<(), Status> {
+        if offset < self.shown && self.was_opened_again(edge).await? {
+            self.shown = 0;
+        }
         let mut seen = self.seen.lock().unwrap();
         if self.shown == 0 && offset < seen.shown {
             seen.stepped_back += 1;
@@ -182,6 +210,7 @@ impl Reading {
         }
         self.shown = self.shown.max(offset);
         seen.shown = seen.shown.max(offset);
+        Ok(())
     }
 
     async fn status(&mut self, edge: &mut Edge) -> Result<(), Status> {
@@ -203,7 +232,7 @@ impl Reading {
         let answer = edge.lookup_records(request).await?.into_inner();
         let lines = answer.records.iter().map(|record| (record.owner.as_str(), &*record.rdata));
         self.whole(lines, "lookup");
-        self.shown(answer.position.unwrap_or_default().offset);
+        self.shown(edge, answer.position.unwrap_or_default().offset).await?;
         self.seen.lock().unwrap().lookups += 1;
         Ok(())
     }
@@ -218,7 +247,7 @@ impl Reading {
             }),
             "export",
         );
-        self.shown(offset);
+        self.shown(edge, offset).await?;
         self.history.seen(self.number, offset, ZONE, Some(text));
         self.seen.lock().unwrap().exports += 1;
         Ok(())

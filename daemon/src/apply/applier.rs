@@ -327,12 +327,12 @@ impl Applier {
         match closed.open() {
             Ok(store) => {
                 tracing::info!("the store is open again");
-                let (position, staged) = (store.durable(), store.staged());
+                let (position, staged, epoch) = (store.durable(), store.staged(), store.epoch());
                 self.store = Some(store);
                 self.paused = None;
                 self.guard.clear();
                 self.report(Report::Paused(None));
-                self.report(Report::Reopened { position, staged });
+                self.report(Report::Reopened { position, staged, epoch });
             }
             Err(error) => {
                 // Tried again: the disk may have taken the probe, and not what opening writes.

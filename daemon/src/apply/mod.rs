@@ -121,6 +121,8 @@ pub enum Report {
         position: Option<Position>,
         /// What is there of a snapshot.
         staged: Option<Staged>,
+        /// How often a store has been opened here.
+        epoch: u64,
     },
     /// The store has failed. What it has is served on, nothing more is applied.
     Failed {

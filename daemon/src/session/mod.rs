@@ -216,7 +216,10 @@ impl Session {
                 ReceiverInput::Drifted { zone }
             }
             Report::Paused(why) => return self.status.send_modify(|status| status.paused = why),
-            Report::Reopened { position, staged } => ReceiverInput::Reopened { position, staged },
+            Report::Reopened { position, staged, epoch } => {
+                self.status.send_modify(|status| status.boot_epoch = epoch);
+                ReceiverInput::Reopened { position, staged }
+            }
             Report::Failed { reason } => {
                 return self.status.send_modify(|status| status.failed = Some(reason));
             }

@@ -6,6 +6,7 @@ mod io;
 mod slow;
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -22,10 +23,16 @@ struct Injected {
 impl Injected {
     /// Attaches to a process. `fault` is an injection in strace's words.
     fn into(pid: u32, calls: &str, fault: &str, place: &Path) -> Self {
+        Self::into_files(pid, &[], calls, fault, place)
+    }
+
+    /// The same, for calls on some files alone.
+    fn into_files(pid: u32, files: &[PathBuf], calls: &str, fault: &str, place: &Path) -> Self {
         let trace = place.join(format!("trace-{pid}"));
         let mut command = Command::new("strace");
         command.args(["-f", "-y", "-p", &pid.to_string(), "-o"]).arg(&trace);
         command.args(["-e", &format!("trace={calls}"), "-e", &format!("inject={fault}")]);
+        command.args(files.iter().flat_map(|file| [OsStr::new("-P"), file.as_os_str()]));
         let strace = Process::start(&mut command, &place.join("strace.log"));
         let tasks = format!("/proc/{pid}/task");
         eventually("strace is attached", || {
