@@ -10,6 +10,7 @@ pub mod lock;
 pub mod logging;
 pub mod metrics;
 pub mod page;
+pub mod place;
 mod process;
 pub mod signals;
 pub mod systemd;

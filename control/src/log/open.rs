@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::{
     Freeze, Heard, Shared,
+    backend::LogFile,
     corrupt::guarded,
     pins::Pins,
     recent::Recent,
@@ -90,7 +91,10 @@ pub(super) fn open(options: &Options) -> Result<Shared, OpenError> {
     }
     // The file's name is durable before anything in it is promised (invariant 1).
     sync_dir()?;
-    start(&path, options, |builder| builder.create(&path))
+    let file = guarded(|| Ok(LogFile::open(&path)?)).map_err(|error| refused(&path, error))?;
+    let place = file.place();
+    let shared = start(&path, options, |builder| builder.create_with_backend(file))?;
+    Ok(Shared { place: Some(place), ..shared })
 }
 
 /// Opens the log on a backend of the caller's, and starts its sequencer.
@@ -144,7 +148,7 @@ fn start(
     let thread = std::thread::Builder::new().name("sequencer".to_owned());
     let started = thread.spawn(move || sequencer.run(&jobs));
     started.map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-    Ok(Shared { path: path.to_owned(), database, queue, recent, pins, heard: shared })
+    Ok(Shared { path: path.to_owned(), place: None, database, queue, recent, pins, heard: shared })
 }
 
 /// The channels from the sequencer to everybody else.

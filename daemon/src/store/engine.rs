@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use edgesync_host::place::Place;
 use sled::{Batch, Db};
 
 use super::{StoreError, error::EngineFault};
@@ -26,6 +27,8 @@ pub(super) struct Engine {
     db: Db,
     /// A second descriptor of the database file: sled's own flush is no barrier for a power loss.
     file: File,
+    /// Where that file is.
+    place: Place,
     /// A sync has failed: nothing is known of what came before it, and none is tried again.
     failed: bool,
     /// Batches that may still be written before a planted stop, which happens once.
@@ -45,7 +48,9 @@ impl Engine {
         let config = sled::Config::new().path(dir).cache_capacity(cache_octets);
         let config = config.flush_every_ms(None);
         let db = open_unlocked(&config)?;
-        let file = File::open(dir.join(DATABASE_FILE))?;
+        let path = dir.join(DATABASE_FILE);
+        let file = File::open(&path)?;
+        let place = Place::of(&path, &file)?;
         if created {
             File::open(dir)?.sync_all()?;
             dir.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())?;
@@ -53,6 +58,7 @@ impl Engine {
         Ok(Self {
             db,
             file,
+            place,
             failed: false,
             #[cfg(test)]
             writes_left: std::cell::Cell::new(None),
@@ -89,8 +95,15 @@ impl Engine {
         }
         let flushed = self.db.flush().map_err(StoreError::Engine);
         let synced = flushed.and_then(|_| self.file.sync_data().map_err(StoreError::Sync));
+        // What is in a file that nobody can open again is not durable.
+        let synced = synced.and_then(|()| self.check_place());
         self.failed = synced.is_err();
         synced
+    }
+
+    /// Looks whether the database's file is still where it was opened.
+    pub fn check_place(&self) -> Result<(), StoreError> {
+        self.place.check().map_err(StoreError::Gone)
     }
 }
 

@@ -10,3 +10,4 @@ mod plane;
 mod snapshot;
 mod stories;
 mod trouble;
+mod vanished;
