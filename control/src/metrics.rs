@@ -73,8 +73,8 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             Gauge,
             "edgesync_control_disk_full",
             Unit::Count,
-            "1 while writes are refused because the log has too little room, else 0; the reason is \
-             in the log and in each refusal.",
+            "1 while all writes are refused because the log has less room than log.min_free, else 0; \
+             the reason is in the log and in each refusal.",
         ),
         (
             Counter,

@@ -25,6 +25,8 @@ pub struct Stack {
     edge_metrics: Vec<SocketAddr>,
     control_dir: PathBuf,
     edge_dirs: Vec<PathBuf>,
+    /// Environment variables that the control plane is started with.
+    pub control_environment: Vec<(&'static str, &'static str)>,
     /// Where each edge connects to.
     edge_urls: Vec<String>,
     /// Environment variables that edges are started with.
@@ -110,6 +112,7 @@ impl Stack {
             edge_metrics: (0..edges).map(|_| free_address()).collect(),
             control_dir: dir.path().join("control"),
             edge_dirs: (0..edges).map(|n| dir.path().join(format!("edge-{n}"))).collect(),
+            control_environment: Vec::new(),
             edge_urls: vec![format!("http://{control_address}"); edges],
             edge_environment: Vec::new(),
             dir,
@@ -118,6 +121,8 @@ impl Stack {
 
     /// Has the control plane keep its log elsewhere, such as on a disk that will fail.
     pub fn place_control(&mut self, dir: &Path) {
+        // The disks of tests are small.
+        self.control_environment.push(("EDGESYNC_CONTROL_LOG__MIN_FREE", "1MiB"));
         dir.clone_into(&mut self.control_dir);
     }
 
@@ -179,6 +184,7 @@ impl Stack {
         command.arg("--data-dir").arg(&self.control_dir);
         command.args(["--listen", &self.control_address.to_string()]);
         command.args(["--metrics-listen", &self.control_metrics.to_string()]);
+        command.envs(self.control_environment.iter().copied());
         self.control = Some(Process::start(&mut command, &self.dir().join("control.log")));
     }
 
@@ -304,13 +310,22 @@ impl Stack {
         page(self.edge_metrics[number], path)
     }
 
+    /// The value of a metric of the control plane, by the beginning of its line.
+    #[must_use]
+    pub fn control_metric(&self, name: &str) -> Option<f64> {
+        metric(&self.control_page("/metrics")?, name)
+    }
+
     /// The value of an edge's metric, by the beginning of its line.
     #[must_use]
     pub fn edge_metric(&self, number: usize, name: &str) -> Option<f64> {
-        let page = self.edge_page(number, "/metrics")?;
-        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-        line.parse().ok()
+        metric(&self.edge_page(number, "/metrics")?, name)
     }
+}
+
+fn metric(page: &str, name: &str) -> Option<f64> {
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    line.parse().ok()
 }
 
 /// The command that starts a program, itself or by way of another.

@@ -4,13 +4,14 @@
 
 use std::{
     fs::File,
-    io::Read,
+    io::{ErrorKind, Read},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
 
 use edgesync_tests::have;
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use tempfile::TempDir;
 
 /// Size of a disk.
@@ -98,6 +99,16 @@ impl Disk {
         Self::mount(dir, image).expect("what a power cut leaves can be mounted")
     }
 
+    /// Fills it to the last octet; [`Disk::free`] takes that back.
+    pub fn fill(&self) {
+        fill(&self.mount, u64::MAX);
+    }
+
+    /// Removes what filled it.
+    pub fn free(&self) {
+        free(&self.mount);
+    }
+
     /// Makes it read-only, as a kernel does after an error.
     pub fn remount(&self, how: &str) -> bool {
         run("mount", &["-o", &format!("remount,{how}"), path(&self.mount)])
@@ -137,18 +148,44 @@ impl SmallDisk {
 
     /// Fills it but for so many octets; [`SmallDisk::free`] takes that back.
     pub fn fill(&self, leave: u64) {
-        let about = rustix::fs::statvfs(self.dir.path()).expect("a file system");
-        let fill = (about.f_bavail * about.f_bsize).saturating_sub(leave);
-        let mut file = File::create(self.filler()).expect("a file");
-        std::io::copy(&mut std::io::repeat(1).take(fill), &mut file).expect("there is room");
+        fill(self.dir.path(), room_on(self.dir.path()).saturating_sub(leave));
+    }
+
+    /// Fills it to the last octet, as well as anything can while others write too.
+    pub fn fill_up(&self) {
+        fill(self.dir.path(), u64::MAX);
     }
 
     /// Removes what filled it.
     pub fn free(&self) {
-        std::fs::remove_file(self.filler()).expect("it was filled");
+        free(self.dir.path());
     }
+}
 
-    fn filler(&self) -> PathBuf {
-        self.dir.path().join("filler")
-    }
+/// Adds so many octets to the file that fills a disk, or as many as it takes; most of them in no time,
+/// so that whoever writes at the same time has had no warning.
+fn fill(dir: &Path, octets: u64) {
+    let mut file = File::options().create(true).append(true).open(filler(dir)).expect("a file");
+    let there = file.metadata().expect("a file").len();
+    let at_once = octets.min(room_on(dir));
+    let kept = fallocate(&file, FallocateFlags::empty(), there, at_once);
+    let rest = if kept.is_ok() { octets - at_once } else { octets };
+    let filled = std::io::copy(&mut std::io::repeat(1).take(rest), &mut file);
+    let full = filled.as_ref().is_err_and(|error| error.kind() == ErrorKind::StorageFull);
+    assert!(filled.is_ok() || full, "{filled:?}");
+    file.sync_all().expect("it is filled");
+}
+
+fn room_on(dir: &Path) -> u64 {
+    let about = statvfs(dir).expect("a file system");
+    about.f_bavail * about.f_frsize
+}
+
+/// Removes what fills a disk.
+fn free(dir: &Path) {
+    std::fs::remove_file(filler(dir)).expect("it was filled");
+}
+
+fn filler(dir: &Path) -> PathBuf {
+    dir.join("filler")
 }

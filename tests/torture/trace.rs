@@ -19,8 +19,8 @@ use std::{
 use edgesync_tests::have;
 
 /// What changes files or their names, or opens them.
-const CALLS: &str =
-    "write,pwrite64,openat,rename,unlink,rmdir,mkdir,fdatasync,ftruncate,fsync,sync_file_range";
+const CALLS: &str = "write,pwrite64,openat,rename,unlink,rmdir,mkdir,fdatasync,ftruncate,fallocate,\
+                     fsync,sync_file_range";
 /// Microseconds of the pause after each of them.
 const PAUSE: &str = "2000";
 

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     limits::{FILES_PERIOD, LOOK_PERIOD, SYNC_CHANGES, SYNC_WAIT, WITNESS_PERIOD},
     metrics::ApplyMetrics,
-    store::{ApplyError, Attempt, Store, StoreError},
+    store::{ApplyError, Attempt, ClosedStore, Store, StoreError},
 };
 
 /// What is applied and not yet durable.
@@ -46,12 +46,20 @@ impl Unsynced {
     }
 }
 
+/// A store that cannot be written now.
+enum Broken {
+    /// Readers read it.
+    Serving(Box<Store>),
+    /// It did not open again when it was tried.
+    Closed(ClosedStore),
+}
+
 /// The thread's own.
 pub(super) struct Applier {
     /// None if there is no store that could be written.
     pub(super) store: Option<Store>,
-    /// A store that cannot be written now, and has lost nothing: what readers read.
-    broken: Option<Store>,
+    /// A store that cannot be written now, and has lost nothing.
+    broken: Option<Broken>,
     works: Receiver<Work>,
     reports: UnboundedSender<Report>,
     unsynced: Unsynced,
@@ -315,7 +323,7 @@ impl Applier {
             tracing::error!(%why, "nothing is applied for now; what is there is served");
             self.paused = Some(why.clone());
             self.report(Report::Paused(Some(why)));
-            (self.broken, self.mode) = (Some(store), Mode::Void);
+            (self.broken, self.mode) = (Some(Broken::Serving(Box::new(store))), Mode::Void);
         }
         None
     }
@@ -325,8 +333,12 @@ impl Applier {
         if self.broken.is_none() || self.pauses.why().is_some() || self.pauses.probe().is_err() {
             return;
         }
-        let Some(store) = self.broken.take() else { return };
-        match store.reopen() {
+        let closed = match self.broken.take() {
+            Some(Broken::Serving(store)) => store.close(),
+            Some(Broken::Closed(closed)) => closed,
+            None => return,
+        };
+        match closed.open() {
             Ok(store) => {
                 tracing::info!("the store is open again");
                 let (position, staged) = (store.durable(), store.staged());
@@ -337,9 +349,14 @@ impl Applier {
                 self.report(Report::Reopened { position, staged });
             }
             Err(error) => {
-                let reason = format!("the store could not be opened again: {error}");
-                tracing::error!(%reason);
-                self.report(Report::Failed { reason });
+                // Tried again: the disk may have taken the probe, and not what opening writes.
+                let why = format!("the store could not be opened again: {error}");
+                if self.paused.as_ref() != Some(&why) {
+                    tracing::error!(%why);
+                    self.paused = Some(why.clone());
+                    self.report(Report::Paused(Some(why)));
+                }
+                self.broken = Some(Broken::Closed(closed));
             }
         }
     }

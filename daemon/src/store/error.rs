@@ -29,8 +29,8 @@ pub enum StoreError {
     /// What is stored has not the form that this version writes.
     #[error("{0} in the store has not the form that this version writes")]
     Malformed(&'static str),
-    /// The store is being put aside.
-    #[error("the store is being rebuilt")]
+    /// The store is being opened again, or put aside.
+    #[error("the store is being opened: ask again in a moment")]
     Closed,
     /// A value is larger than the engine takes safely.
     #[error("a value of {0} octets is more than the store takes")]

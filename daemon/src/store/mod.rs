@@ -86,6 +86,29 @@ pub struct Store {
     metrics: StoreMetrics,
 }
 
+/// A store that is closed, with the readers that it had.
+#[derive(Debug)]
+pub struct ClosedStore {
+    config: StoreConfig,
+    gate: Arc<Gate>,
+    metrics: StoreMetrics,
+}
+
+impl ClosedStore {
+    /// Opens it again. Until then readers are told that it is closed, and never that what it has is not
+    /// there (invariant 14).
+    ///
+    /// # Errors
+    /// If it does not open now.
+    pub fn open(&self) -> Result<Store, OpenError> {
+        // All of sled has to be closed before it is opened again.
+        self.gate.write().db = None;
+        let mut store = open::open(self.config.clone(), Arc::clone(&self.gate))?;
+        store.metrics = self.metrics.clone();
+        Ok(store)
+    }
+}
+
 impl Store {
     /// Opens the store in a data directory, or creates it. One that cannot be trusted is put aside,
     /// and an empty one takes its place: see [`Store::distrusted`].
@@ -329,19 +352,11 @@ impl Store {
         }
     }
 
-    /// Closes the store and opens it again, after a failure that has lost nothing. Readers stay, and
-    /// are told for this moment that it is closed.
-    ///
-    /// # Errors
-    /// If it does not open.
-    pub fn reopen(self) -> Result<Self, OpenError> {
-        let Self { config, engine, gate, metrics, .. } = self;
-        // All of sled has to be closed before it is opened again.
-        *gate.write() = view::View::default();
-        drop(engine);
-        let mut store = open::open(config, gate)?;
-        store.metrics = metrics;
-        Ok(store)
+    /// Closes the store after a failure that has lost nothing, to be opened again.
+    #[must_use]
+    pub fn close(self) -> ClosedStore {
+        let Self { config, gate, metrics, .. } = self;
+        ClosedStore { config, gate, metrics }
     }
 
     /// Applies a set that is too large for one batch.

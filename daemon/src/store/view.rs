@@ -41,7 +41,7 @@ pub struct Totals {
 /// What readers see.
 #[derive(Debug, Default)]
 pub(super) struct View {
-    /// The database; none while the store is put aside.
+    /// The database; none while the store is put aside, or opened again.
     pub db: Option<Db>,
     /// What is applied.
     pub position: Option<Position>,

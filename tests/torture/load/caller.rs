@@ -15,6 +15,9 @@ use crate::oracle::{Answered, Change, History, Line, Set};
 /// How long a caller asks again before it is a violation that nobody answers.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a caller waits after a refusal for want of room.
+const REFUSED: Duration = Duration::from_millis(20);
+
 /// What reading says of a write whose answer was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Read {
@@ -91,6 +94,13 @@ impl Caller {
                     let last = receipt.position.expect("a position").offset;
                     history.answered(key, Answered { first, last, set });
                     return;
+                }
+                // Nothing was done, and nothing is to be read: it is asked for again.
+                Err(status)
+                    if status.code() == Code::ResourceExhausted && begin.elapsed() < PATIENCE =>
+                {
+                    history.refused();
+                    tokio::time::sleep(REFUSED).await;
                 }
                 Err(status) if is_unknown(&status) && begin.elapsed() < PATIENCE => {
                     lost = true;
@@ -207,11 +217,8 @@ impl Caller {
     }
 }
 
-/// True if a call may have had its effect although it failed, or may be tried again.
+/// True if a call may have had its effect although it failed.
 fn is_unknown(status: &Status) -> bool {
-    use Code::{Cancelled, DeadlineExceeded, Internal, ResourceExhausted, Unavailable, Unknown};
-    matches!(
-        status.code(),
-        Cancelled | DeadlineExceeded | Internal | ResourceExhausted | Unavailable | Unknown
-    )
+    use Code::{Cancelled, DeadlineExceeded, Internal, Unavailable, Unknown};
+    matches!(status.code(), Cancelled | DeadlineExceeded | Internal | Unavailable | Unknown)
 }

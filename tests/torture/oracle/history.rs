@@ -45,6 +45,7 @@ pub struct Resolved {
 struct Inner {
     file: File,
     written: u64,
+    refused: u64,
     resolved: Resolved,
     base: Model,
     answers: BTreeMap<u64, (u64, Set)>,
@@ -64,6 +65,7 @@ impl History {
         Self(Mutex::new(Inner {
             file,
             written: 0,
+            refused: 0,
             resolved: Resolved::default(),
             base,
             answers,
@@ -93,6 +95,16 @@ impl History {
     /// Number of writes that got OK.
     pub fn count(&self) -> u64 {
         self.inner().written
+    }
+
+    /// A write was refused for want of room, and has changed nothing.
+    pub fn refused(&self) {
+        self.inner().refused += 1;
+    }
+
+    /// Number of times that writes were refused for want of room.
+    pub fn refusals(&self) -> u64 {
+        self.inner().refused
     }
 
     /// The answer to a write was lost, and it is known now whether it had come about, by the key

@@ -147,12 +147,27 @@ fn after_a_failed_sync_the_store_is_not_trusted_at_the_next_start() {
 }
 
 #[test]
-fn readers_stay_when_a_store_is_opened_again() {
+fn readers_of_a_store_that_is_opened_again_are_never_told_that_it_is_empty() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = filled(dir.path());
     let store = open(dir.path());
     let reader = store.reader();
-    let store = store.reopen().unwrap();
+    let zones = reader.zones(None, usize::MAX);
+    let zone = zones.first().unwrap().origin.clone();
+    let closed = store.close();
+    // As often as it takes: what is in the way goes at some time.
+    let witness = dir.path().join("store.witness");
+    fs::rename(&witness, dir.path().join("kept")).unwrap();
+    fs::create_dir(&witness).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(closed.open(), Err(OpenError::Io { .. })));
+        assert_eq!(reader.zones(None, usize::MAX), zones);
+        assert!(matches!(reader.lookup(&zone, None), Err(StoreError::Closed)));
+        assert!(!reader.is_serving());
+    }
+    fs::remove_dir(&witness).unwrap();
+    fs::rename(dir.path().join("kept"), &witness).unwrap();
+    let store = closed.open().unwrap();
     assert_is_fold(&store, &log);
     assert_eq!((reader.position(), store.distrusted()), (store.durable(), None));
     assert_eq!(aside(dir.path()), Vec::<String>::new());
