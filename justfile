@@ -79,3 +79,7 @@ torture-power CUTS="220":
 # One flipped bit in an edge's store
 torture-flips FLIPS="10000":
     EDGESYNC_TORTURE_FLIPS={{FLIPS}} cargo test --release -p edgesync-tests --test torture flips -- --nocapture --test-threads 1
+
+# Planted bugs: each breaks one invariant in a copy of the tree, and has to be found (quick, all, or names with commas)
+torture-planted WHICH="all":
+    EDGESYNC_PLANTED={{WHICH}} cargo test -p edgesync-tests --test planted -- --nocapture --ignored

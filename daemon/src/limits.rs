@@ -27,6 +27,8 @@ pub const SYNC_WAIT: Duration = Duration::from_millis(50);
 pub const STRIKES: u32 = 3;
 /// Time between two looks at the disk and at the freeze file.
 pub const LOOK_PERIOD: Duration = Duration::from_millis(200);
+/// Time between two looks whether the store's files are still there.
+pub const FILES_PERIOD: Duration = Duration::from_secs(1);
 /// Octets that are written to see whether a disk takes anything again.
 pub const PROBE_OCTETS: usize = 64 * 1024;
 /// Stores put aside that are kept.

@@ -13,6 +13,7 @@ pub mod logging;
 pub mod metrics;
 pub mod page;
 pub mod peer;
+pub mod place;
 mod process;
 pub mod room;
 pub mod signals;

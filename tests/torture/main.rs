@@ -12,6 +12,7 @@ mod network;
 mod oracle;
 mod plan;
 mod power;
+mod stop;
 mod syscalls;
 mod trace;
 mod watch;

@@ -2,6 +2,7 @@
 //! given its offsets by the one sequencer, becomes durable together with what it does to the
 //! records, and only then is released to the sessions and answered (invariants 1 to 3).
 
+mod backend;
 mod chain;
 mod commit;
 mod corrupt;
@@ -39,6 +40,7 @@ use edgesync_core::{
     sample::Sample,
     stage::{Operation, RecordData, Serial},
 };
+use edgesync_host::place::Place;
 pub use error::WriteError;
 pub use history::HistoryError;
 pub use open::{OpenError, Options};
@@ -157,6 +159,8 @@ pub struct Log {
 struct Shared {
     path: PathBuf,
     min_free: u64,
+    /// Where the store's file is, if it is one.
+    place: Option<Place>,
     database: Arc<redb::Database>,
     queue: Queue,
     recent: Arc<recent::Recent>,
@@ -376,6 +380,14 @@ impl Log {
         let mut failed = self.shared.heard.failed.clone();
         let reason = failed.wait_for(Option::is_some).await;
         reason.ok().and_then(|reason| reason.clone()).unwrap_or_else(|| "it has stopped".to_owned())
+    }
+
+    /// Looks whether the store's file is still where it was opened.
+    ///
+    /// # Errors
+    /// If it was removed or replaced: what is written from then on cannot be found again.
+    pub fn check_place(&self) -> std::io::Result<()> {
+        self.shared.place.as_ref().map_or(Ok(()), Place::check)
     }
 
     /// Takes no more writes, and returns when those that wait are durable and answered.

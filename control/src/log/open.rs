@@ -7,17 +7,18 @@ use std::{
 };
 
 use edgesync_core::position::{LogId, Offset, Position};
-use redb::{Builder, Database, ReadableDatabase, StorageBackend, backends::FileBackend};
+use redb::{Builder, Database, ReadableDatabase, StorageBackend};
 use tokio::sync::watch;
 
 use super::{
     Freeze, Heard, Shared,
+    backend::LogFile,
     corrupt::guarded,
     pins::Pins,
     queue::Queue,
     recent::Recent,
     reserve::{Reserve, ReservedFile},
-    room::{self, LogRoom, Place},
+    room::{self, Disk, LogRoom},
     schema::{
         self, AUDIT, FLEET, FORMAT, GARBAGE, GENERATIONS, HISTORY, IDS, KEYS, KEYS_BY_TIME, LOG,
         META, META_FORMAT, META_HEAD, RECORDS, Reader, ZONES,
@@ -97,14 +98,15 @@ pub(super) fn open(options: &Options) -> Result<Shared, OpenError> {
     let reserve = Reserve::open(&options.dir, room::reserved(options.min_free_bytes));
     let reserve = Arc::new(reserve.map_err(io)?);
     sync_dir()?;
-    let file = fs::File::options().read(true).write(true).open(&path).map_err(io)?;
+    let log_file = guarded(|| Ok(LogFile::open(&path)?)).map_err(|error| refused(&path, error))?;
+    let place = log_file.place();
     let opened = |builder: &Builder| {
-        let file = ReservedFile { file: FileBackend::new(file)?, reserve: Arc::clone(&reserve) };
-        builder.create_with_backend(file)
+        builder.create_with_backend(ReservedFile { file: log_file, reserve: Arc::clone(&reserve) })
     };
     let (dir, min_free) = (options.dir.clone(), options.min_free_bytes);
-    let place = Place { dir, file: path.clone(), min_free, reserve: Arc::clone(&reserve) };
-    start(&path, options, Some(place), opened)
+    let disk = Disk { dir, file: path.clone(), min_free, reserve: Arc::clone(&reserve) };
+    let shared = start(&path, options, Some(disk), opened)?;
+    Ok(Shared { place: Some(place), ..shared })
 }
 
 /// Opens the log on a backend of the caller's, and starts its sequencer.
@@ -136,7 +138,7 @@ fn refused(path: &Path, error: redb::Error) -> OpenError {
 fn start(
     path: &Path,
     options: &Options,
-    place: Option<Place>,
+    place: Option<Disk>,
     open: impl FnOnce(&Builder) -> Result<Database, redb::DatabaseError>,
 ) -> Result<Shared, OpenError> {
     let store = |source: redb::Error| refused(path, source);
@@ -165,8 +167,9 @@ fn start(
     let thread = std::thread::Builder::new().name("sequencer".to_owned());
     let started = thread.spawn(move || sequencer.run(&jobs));
     started.map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-    let min_free = options.min_free_bytes;
-    Ok(Shared { path: path.to_owned(), min_free, database, queue, recent, pins, heard: shared })
+    let (path, min_free) = (path.to_owned(), options.min_free_bytes);
+    let (place, heard) = (None, shared);
+    Ok(Shared { path, min_free, place, database, queue, recent, pins, heard })
 }
 
 /// The channels from the sequencer to everybody else.

@@ -38,8 +38,8 @@ pub(super) fn reserved(min_free: u64) -> u64 {
     RESERVE_OCTETS.min(min_free / RESERVE_SHARE)
 }
 
-/// The place of the log.
-pub(super) struct Place {
+/// The disk of the log.
+pub(super) struct Disk {
     pub(super) dir: PathBuf,
     pub(super) file: PathBuf,
     /// Octets that have to stay free.
@@ -50,23 +50,23 @@ pub(super) struct Place {
 /// Looks at the log's disk.
 pub(super) struct LogRoom {
     /// None for a storage that is not ours to look at.
-    place: Option<Place>,
+    disk: Option<Disk>,
     /// Why writes are refused, if they are.
     full: watch::Sender<Option<String>>,
 }
 
 impl LogRoom {
-    pub(super) fn new(place: Option<Place>, full: watch::Sender<Option<String>>) -> Self {
+    pub(super) fn new(disk: Option<Disk>, full: watch::Sender<Option<String>>) -> Self {
         metrics::gauge!(FULL).set(0.0);
-        Self { place, full }
+        Self { disk, full }
     }
 
     /// What may be written now. Tells whether writes are refused, if that has changed.
     pub(super) fn look(&self) -> Budget<'_> {
-        let Some(place) = &self.place else { return Budget(None) };
-        let kept = place.keep_reserve();
-        let left = Left { place, room: place.look(), kept, need: Need::default() };
-        self.tell(left.check(place.min_free).err().as_ref());
+        let Some(disk) = &self.disk else { return Budget(None) };
+        let kept = disk.keep_reserve();
+        let left = Left { disk, room: disk.look(), kept, need: Need::default() };
+        self.tell(left.check(disk.min_free).err().as_ref());
         Budget(Some(left))
     }
 
@@ -92,7 +92,7 @@ impl LogRoom {
     }
 }
 
-impl Place {
+impl Disk {
     fn look(&self) -> Room<'_> {
         Room::look(&self.dir, &self.file)
     }
@@ -112,7 +112,7 @@ impl Place {
 pub(super) struct Budget<'a>(Option<Left<'a>>);
 
 struct Left<'a> {
-    place: &'a Place,
+    disk: &'a Disk,
     room: Room<'a>,
     /// Whether the reserve is there.
     kept: Result<(), Shortage>,
@@ -128,7 +128,7 @@ impl Budget<'_> {
         }
         let Some(left) = &mut self.0 else { return Ok(()) };
         let need = left.need.and(Need::of(write));
-        let wanted = left.place.min_free.saturating_add(need.octets(left.room.octets()));
+        let wanted = left.disk.min_free.saturating_add(need.octets(left.room.octets()));
         left.check(wanted)?;
         left.need = need;
         Ok(())
@@ -137,7 +137,7 @@ impl Budget<'_> {
     /// Whether there is room for what is small.
     pub(super) fn little(&self) -> Result<(), WriteError> {
         let Some(left) = &self.0 else { return Ok(()) };
-        Ok(left.check(LITTLE_OCTETS.min(left.place.min_free / 2))?)
+        Ok(left.check(LITTLE_OCTETS.min(left.disk.min_free / 2))?)
     }
 }
 

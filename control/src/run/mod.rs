@@ -36,6 +36,9 @@ use crate::{
 /// Time between two lines for `systemctl status`.
 const STATUS: Duration = Duration::from_secs(5);
 
+/// Time between two looks whether the store's file is still there.
+const PLACE: Duration = Duration::from_secs(1);
+
 /// Why the control plane does not run, or not any more.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -73,6 +76,12 @@ pub enum RunError {
         "the log's store failed: {0}; what was answered is durable, the restart recovers the rest"
     )]
     Failed(String),
+    /// The store's file is not where it was.
+    #[error(
+        "the log {0}: nothing more is accepted, because it could not be found again; put the file back, \
+         or restore a backup, before the next start"
+    )]
+    Gone(io::Error),
     /// A task of the start ended before its time: a defect.
     #[error("the start failed: {0}")]
     Start(#[from] tokio::task::JoinError),
@@ -211,7 +220,11 @@ impl ControlPlane {
         tracing::info!(%listen, %metrics, %head, "serving");
         tokio::select! {
             ended = &mut serving => return ended.map_err(RunError::from),
-            reason = log.failed() => return Err(RunError::Failed(reason)),
+            reason = log.failed() => {
+                log.check_place().map_err(RunError::Gone)?;
+                return Err(RunError::Failed(reason));
+            }
+            gone = gone(&log) => return Err(RunError::Gone(gone)),
             () = shutdown => {}
         }
         let grace = config.borrow().drain.grace.get();
@@ -229,6 +242,18 @@ impl ControlPlane {
         let head = *log.head().borrow();
         tracing::info!(%head, "stopped");
         Ok(())
+    }
+}
+
+/// Resolves when the store's file is not where it was, also when nobody writes.
+async fn gone(log: &Log) -> io::Error {
+    let mut ticks = interval(PLACE);
+    loop {
+        ticks.tick().await;
+        let log = log.clone();
+        if let Ok(Err(gone)) = spawn_blocking(move || log.check_place()).await {
+            return gone;
+        }
     }
 }
 

@@ -77,6 +77,8 @@ pub(super) fn make(
 ) -> Result<SnapshotFile, MakeError> {
     // Pinned before the view is there: what follows it cannot go in between.
     let pin = log.pin(log.floor());
+    // Somebody may have tidied up.
+    std::fs::create_dir_all(dir)?;
     let view = view.map_or_else(|| log.view(), Ok)?;
     let position = view.position()?;
     let id = SnapshotId(rand::random());

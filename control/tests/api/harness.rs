@@ -117,6 +117,12 @@ impl Control {
         dir
     }
 
+    /// Waits for its end, which it finds by itself.
+    pub async fn ended(self) -> Result<(), RunError> {
+        let Self { served, dir: _dir, stop: _stop, .. } = self;
+        timeout(PATIENCE, served).await.unwrap().unwrap()
+    }
+
     /// Stops it and starts it on the same log.
     pub async fn restart(self) -> Self {
         Self::start_in(self.stop().await).await

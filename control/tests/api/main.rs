@@ -11,4 +11,5 @@ mod import;
 mod process;
 mod record;
 mod server;
+mod vanished;
 mod zone;

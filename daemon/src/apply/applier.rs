@@ -22,7 +22,7 @@ use super::{
     pause::Pauses,
 };
 use crate::{
-    limits::{LOOK_PERIOD, SYNC_CHANGES, SYNC_WAIT, WITNESS_PERIOD},
+    limits::{FILES_PERIOD, LOOK_PERIOD, SYNC_CHANGES, SYNC_WAIT, WITNESS_PERIOD},
     metrics::ApplyMetrics,
     store::{ApplyError, Attempt, ClosedStore, Store, StoreError},
 };
@@ -73,6 +73,8 @@ pub(super) struct Applier {
     ending: Arc<AtomicBool>,
     metrics: ApplyMetrics,
     witnessed: (Instant, Option<Position>),
+    /// When the store's files were last seen where they are.
+    files_seen: Instant,
 }
 
 impl Applier {
@@ -100,6 +102,7 @@ impl Applier {
             ending,
             metrics: ApplyMetrics::new(),
             witnessed,
+            files_seen: Instant::now(),
         }
     }
 
@@ -108,6 +111,7 @@ impl Applier {
             if !self.wait_for_pause() {
                 return;
             }
+            self.check_files();
             self.take(work);
             while self.unsynced.may_grow()
                 && let Ok(work) = self.works.try_recv()
@@ -142,7 +146,17 @@ impl Applier {
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => self.metrics.tell(Instant::now()),
             }
+            self.check_files();
             self.reopen();
+        }
+    }
+
+    /// Looks now and then whether the store's files are still there; each sync does so too.
+    fn check_files(&mut self) {
+        if self.files_seen.elapsed() >= FILES_PERIOD {
+            self.files_seen = Instant::now();
+            let there = self.store.as_ref().map_or(Ok(()), Store::check_files);
+            self.give_up_on(there);
         }
     }
 

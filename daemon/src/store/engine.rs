@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use edgesync_host::place::Place;
 use sled::{Batch, Db};
 
 use super::{StoreError, blobs::Blobs, error::EngineFault};
@@ -29,6 +30,8 @@ pub(super) struct Engine {
     /// A second descriptor of the database file: sled's own flush is no barrier for a power loss.
     file: File,
     blobs: Blobs,
+    /// Where that file is.
+    place: Place,
     /// A sync has failed: nothing is known of what came before it, and none is tried again.
     failed: bool,
     /// Batches that may still be written before a planted stop, which happens once.
@@ -48,7 +51,9 @@ impl Engine {
         let config = sled::Config::new().path(dir).cache_capacity(cache_octets);
         let config = config.flush_every_ms(None);
         let db = open_unlocked(&config)?;
-        let file = File::open(dir.join(DATABASE_FILE))?;
+        let path = dir.join(DATABASE_FILE);
+        let file = File::open(&path)?;
+        let place = Place::of(&path, &file)?;
         if created {
             File::open(dir)?.sync_all()?;
             dir.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())?;
@@ -57,6 +62,7 @@ impl Engine {
             db,
             file,
             blobs: Blobs::of(dir.join(BLOBS)),
+            place,
             failed: false,
             #[cfg(test)]
             writes_left: std::cell::Cell::new(None),
@@ -95,8 +101,15 @@ impl Engine {
         let synced = flushed.and_then(|_| {
             self.blobs.sync().and_then(|()| self.file.sync_data()).map_err(StoreError::Sync)
         });
+        // What is in a file that nobody can open again is not durable.
+        let synced = synced.and_then(|()| self.check_place());
         self.failed = synced.is_err();
         synced
+    }
+
+    /// Looks whether the database's file is still where it was opened.
+    pub fn check_place(&self) -> Result<(), StoreError> {
+        self.place.check().map_err(StoreError::Gone)
     }
 }
 

@@ -20,6 +20,9 @@ pub enum StoreError {
     /// The disk did not take what was written: nothing written since the last sync may be trusted.
     #[error("the disk did not take what was written (fdatasync: {0})")]
     Sync(#[source] io::Error),
+    /// The files are not where they were.
+    #[error("{0}; restart the daemon, which then fetches what is missing")]
+    Gone(#[source] io::Error),
     /// An earlier failure was final.
     #[error("the store has failed before; restart the daemon")]
     Failed,
@@ -52,7 +55,7 @@ impl StoreError {
         };
         match self {
             Self::Sync(error) | Self::Engine(sled::Error::Io(error)) => lost(error),
-            Self::Engine(_) | Self::Malformed(_) => true,
+            Self::Engine(_) | Self::Malformed(_) | Self::Gone(_) => true,
             #[cfg(test)]
             Self::Stopped => true,
             _ => false,

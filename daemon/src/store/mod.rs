@@ -325,6 +325,14 @@ impl Store {
         Witness { epoch: self.epoch, mark }.write(&self.paths.witness)
     }
 
+    /// Looks whether the store's files are still where they were opened.
+    ///
+    /// # Errors
+    /// If they were removed or replaced.
+    pub fn check_files(&self) -> Result<(), StoreError> {
+        self.engine.check_place()
+    }
+
     /// Plants a failure after so many writes.
     #[cfg(test)]
     pub fn fail_after(&self, writes: u32) {
@@ -334,7 +342,10 @@ impl Store {
     /// Gives the store up after a failure. If it means that the store cannot be trusted, the next
     /// start puts it aside.
     pub fn give_up(&self, error: &StoreError) {
+        // What stands in the place of what is gone is not what has failed, and is judged by itself.
+        let gone = matches!(error, StoreError::Gone(_));
         if error.loses_trust()
+            && !gone
             && let Err(error) = quarantine::mark(&self.paths, &error.to_string())
         {
             tracing::error!(%error, "cannot mark the store as not to be trusted");

@@ -11,3 +11,4 @@ mod plane;
 mod snapshot;
 mod stories;
 mod trouble;
+mod vanished;
