@@ -61,7 +61,7 @@ impl Engine {
         Ok(Self {
             db,
             file,
-            blobs: Blobs::of(dir.join(BLOBS)),
+            blobs: Blobs::of(dir.join(BLOBS))?,
             place,
             failed: false,
             #[cfg(test)]
