@@ -1,5 +1,5 @@
 //! Station 3, the sessions: carries to each edge what the core's sender permits. One task a session;
-//! its memory is the window that the edge has asked for, a frame, and what [`outbound`] says.
+//! its memory is the window that the edge has asked for, a frame, and what `outbound` says.
 
 mod filter;
 mod latency;
