@@ -101,8 +101,9 @@ impl Engine {
         let synced = flushed.and_then(|_| {
             self.blobs.sync().and_then(|()| self.file.sync_data()).map_err(StoreError::Sync)
         });
-        // What is in a file that nobody can open again is not durable.
-        let synced = synced.and_then(|()| self.check_place());
+        // What is in a file that nobody can open again is not durable; and where it is gone, that is
+        // what is told, whatever failed because of it.
+        let synced = self.check_place().and(synced);
         self.failed = synced.is_err();
         synced
     }
