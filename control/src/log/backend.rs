@@ -1,26 +1,32 @@
 //! The file under redb. What redb syncs is durable only where it can be found again: a file that was
 //! removed or replaced fails its sync, so no write in it is ever answered (invariant 1).
+//!
+//! A write that finds no room is made again, once, with the room of the reserve. Never a sync: what a failed
+//! one has dropped is lost.
 
-use std::{fs::File, io, ops::Bound, path::Path};
+use std::{fs::File, io, ops::Bound, path::Path, sync::Arc};
 
-use edgesync_host::place::Place;
+use edgesync_host::{place::Place, room::is_short};
 use redb::{BackendError, DatabaseError, StorageBackend, backends::FileBackend};
+
+use super::reserve::Reserve;
 
 type Range = Bound<u64>;
 
 /// The log's file.
 #[derive(Debug)]
-pub(super) struct LogFile {
-    file: FileBackend,
+pub(super) struct LogFile<B = FileBackend> {
+    file: B,
     place: Place,
+    reserve: Arc<Reserve>,
 }
 
 impl LogFile {
     /// Opens a file that is there.
-    pub(super) fn open(path: &Path) -> Result<Self, DatabaseError> {
+    pub(super) fn open(path: &Path, reserve: Arc<Reserve>) -> Result<Self, DatabaseError> {
         let file = File::options().read(true).write(true).open(path)?;
         let place = Place::of(path, &file)?;
-        Ok(Self { file: FileBackend::new(file)?, place })
+        Ok(Self { file: FileBackend::new(file)?, place, reserve })
     }
 
     pub(super) fn place(&self) -> Place {
@@ -28,7 +34,14 @@ impl LogFile {
     }
 }
 
-impl StorageBackend for LogFile {
+impl<B: StorageBackend> StorageBackend for LogFile<B> {
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        match self.file.write(offset, data) {
+            Err(error) if is_short(&error) && self.reserve.give() => self.file.write(offset, data),
+            done => done,
+        }
+    }
+
     fn len(&self) -> io::Result<u64> {
         self.file.len()
     }
@@ -44,10 +57,6 @@ impl StorageBackend for LogFile {
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()?;
         self.place.check()
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write(offset, data)
     }
 
     fn close(&self) -> io::Result<()> {
@@ -76,5 +85,73 @@ impl StorageBackend for LogFile {
 
     fn query_lock_range(&self, start: Range, end: Range) -> Result<bool, BackendError> {
         self.file.query_lock_range(start, end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use redb::backends::InMemoryBackend;
+    use rustix::io::Errno;
+
+    use super::*;
+
+    const OCTETS: u64 = 64 * 1024;
+
+    /// A file whose writes fail so often, with these errors.
+    #[derive(Debug, Default)]
+    struct Failing {
+        memory: InMemoryBackend,
+        errors: Mutex<Vec<Errno>>,
+    }
+
+    impl StorageBackend for Failing {
+        fn len(&self) -> io::Result<u64> {
+            self.memory.len()
+        }
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.memory.read(offset, out)
+        }
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.memory.set_len(len)
+        }
+        fn sync_data(&self) -> io::Result<()> {
+            self.errors.lock().unwrap().pop().map_or(Ok(()), |errno| Err(errno.into()))
+        }
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.sync_data()?;
+            self.memory.write(offset, data)
+        }
+    }
+
+    #[test]
+    fn a_write_without_room_is_made_again_once_and_nothing_else_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let reserve = Arc::new(Reserve::open(dir.path(), OCTETS).unwrap());
+        let path = dir.path().join("file");
+        let place = Place::of(&path, &File::create(&path).unwrap()).unwrap();
+        let file = LogFile { file: Failing::default(), place, reserve: Arc::clone(&reserve) };
+        file.set_len(8).unwrap();
+        let fail = |errors: &[Errno]| *file.file.errors.lock().unwrap() = errors.to_vec();
+        for errno in [Errno::NOSPC, Errno::DQUOT] {
+            reserve.take().unwrap();
+            fail(&[errno]);
+            file.write(0, b"12345678").unwrap();
+            let mut read = [0; 8];
+            file.read(0, &mut read).unwrap();
+            assert_eq!((&read, reserve.is_whole()), (b"12345678", false));
+            fail(&[errno]);
+            assert!(file.write(0, b"x").is_err(), "nothing is left to be given");
+        }
+        reserve.take().unwrap();
+        fail(&[Errno::NOSPC, Errno::NOSPC]);
+        assert!(file.write(0, b"x").is_err(), "it was made again more than once");
+        reserve.take().unwrap();
+        fail(&[Errno::IO]);
+        assert!(file.write(0, b"x").is_err());
+        fail(&[Errno::NOSPC]);
+        assert!(file.sync_data().is_err());
+        assert!(reserve.is_whole(), "neither a broken disk nor a sync is helped by room");
     }
 }

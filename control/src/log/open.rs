@@ -17,7 +17,7 @@ use super::{
     pins::Pins,
     queue::Queue,
     recent::Recent,
-    reserve::{Reserve, ReservedFile},
+    reserve::Reserve,
     room::{self, Disk, LogRoom},
     schema::{
         self, AUDIT, FLEET, FORMAT, GARBAGE, GENERATIONS, HISTORY, IDS, KEYS, KEYS_BY_TIME, LOG,
@@ -98,14 +98,13 @@ pub(super) fn open(options: &Options) -> Result<Shared, OpenError> {
     let reserve = Reserve::open(&options.dir, room::reserved(options.min_free_bytes));
     let reserve = Arc::new(reserve.map_err(io)?);
     sync_dir()?;
-    let log_file = guarded(|| Ok(LogFile::open(&path)?)).map_err(|error| refused(&path, error))?;
+    let opened = guarded(|| Ok(LogFile::open(&path, Arc::clone(&reserve))?));
+    let log_file = opened.map_err(|error| refused(&path, error))?;
     let place = log_file.place();
-    let opened = |builder: &Builder| {
-        builder.create_with_backend(ReservedFile { file: log_file, reserve: Arc::clone(&reserve) })
-    };
     let (dir, min_free) = (options.dir.clone(), options.min_free_bytes);
-    let disk = Disk { dir, file: path.clone(), min_free, reserve: Arc::clone(&reserve) };
-    let shared = start(&path, options, Some(disk), opened)?;
+    let disk = Disk { dir, file: path.clone(), min_free, reserve };
+    let shared =
+        start(&path, options, Some(disk), |builder| builder.create_with_backend(log_file))?;
     Ok(Shared { place: Some(place), ..shared })
 }
 

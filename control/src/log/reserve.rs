@@ -1,23 +1,16 @@
 //! Room that is kept for the log in a file beside it. redb trusts its store no more after a write that
 //! failed, and a look ahead (`room`) sees neither quotas nor programs that take the room between the look
-//! and the write. Then the reserve is given up and the write is made again, once: what is on its way
-//! becomes durable as ever, and nothing follows it before the reserve is there again.
-//!
-//! Only writes are made again, never a sync: what a failed one has dropped is lost (invariant 1).
+//! and the write. Then the reserve is given up (`backend`), what is on its way becomes durable as ever, and
+//! nothing follows it before the reserve is there again.
 
 use std::{
     fs::File,
     io,
-    ops::Bound,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
 };
 
-use edgesync_host::room::{Shortage, is_short};
-use redb::{BackendError, StorageBackend, backends::FileBackend};
+use edgesync_host::room::Shortage;
 use rustix::{
     fs::{FallocateFlags, fallocate},
     io::Errno,
@@ -86,7 +79,7 @@ impl Reserve {
     }
 
     /// Gives the room up. False if there was none.
-    fn give(&self) -> bool {
+    pub(super) fn give(&self) -> bool {
         let Some(file) = self.file.as_ref().filter(|_| self.whole.swap(false, Ordering::AcqRel))
         else {
             return false;
@@ -97,74 +90,8 @@ impl Reserve {
     }
 }
 
-/// The log's file, with a reserve behind it.
-#[derive(Debug)]
-pub(super) struct ReservedFile<B = FileBackend> {
-    pub(super) file: B,
-    pub(super) reserve: Arc<Reserve>,
-}
-
-type Range = Bound<u64>;
-
-impl<B: StorageBackend> StorageBackend for ReservedFile<B> {
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        match self.file.write(offset, data) {
-            Err(error) if is_short(&error) && self.reserve.give() => self.file.write(offset, data),
-            done => done,
-        }
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-
-    fn close(&self) -> io::Result<()> {
-        self.file.close()
-    }
-
-    fn try_lock_range(&self, start: Range, end: Range) -> Result<bool, BackendError> {
-        self.file.try_lock_range(start, end)
-    }
-
-    fn try_lock_shared_range(&self, start: Range, end: Range) -> Result<bool, BackendError> {
-        self.file.try_lock_shared_range(start, end)
-    }
-
-    fn lock_range(&self, start: Range, end: Range) -> Result<(), BackendError> {
-        self.file.lock_range(start, end)
-    }
-
-    fn lock_shared_range(&self, start: Range, end: Range) -> Result<(), BackendError> {
-        self.file.lock_shared_range(start, end)
-    }
-
-    fn unlock_range(&self, start: Range, end: Range) -> Result<(), BackendError> {
-        self.file.unlock_range(start, end)
-    }
-
-    fn query_lock_range(&self, start: Range, end: Range) -> Result<bool, BackendError> {
-        self.file.query_lock_range(start, end)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
-    use redb::backends::InMemoryBackend;
-
     use super::*;
 
     const OCTETS: u64 = 64 * 1024;
@@ -197,59 +124,5 @@ mod tests {
         let short = reserve.take().unwrap_err().to_string();
         assert!(short.contains(&dir.path().display().to_string()), "{short}");
         assert_eq!(size(dir.path()), 0);
-    }
-
-    /// A file whose writes fail so often, with these errors.
-    #[derive(Debug, Default)]
-    struct Failing {
-        memory: InMemoryBackend,
-        errors: Mutex<Vec<Errno>>,
-    }
-
-    impl StorageBackend for Failing {
-        fn len(&self) -> io::Result<u64> {
-            self.memory.len()
-        }
-        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-            self.memory.read(offset, out)
-        }
-        fn set_len(&self, len: u64) -> io::Result<()> {
-            self.memory.set_len(len)
-        }
-        fn sync_data(&self) -> io::Result<()> {
-            self.errors.lock().unwrap().pop().map_or(Ok(()), |errno| Err(errno.into()))
-        }
-        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-            self.sync_data()?;
-            self.memory.write(offset, data)
-        }
-    }
-
-    #[test]
-    fn a_write_without_room_is_made_again_once_and_nothing_else_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let reserve = Arc::new(Reserve::open(dir.path(), OCTETS).unwrap());
-        let file = ReservedFile { file: Failing::default(), reserve: Arc::clone(&reserve) };
-        file.set_len(8).unwrap();
-        let fail = |errors: &[Errno]| *file.file.errors.lock().unwrap() = errors.to_vec();
-        for errno in [Errno::NOSPC, Errno::DQUOT] {
-            reserve.take().unwrap();
-            fail(&[errno]);
-            file.write(0, b"12345678").unwrap();
-            let mut read = [0; 8];
-            file.read(0, &mut read).unwrap();
-            assert_eq!((&read, size(dir.path())), (b"12345678", 0));
-            fail(&[errno]);
-            assert!(file.write(0, b"x").is_err(), "nothing is left to be given");
-        }
-        reserve.take().unwrap();
-        fail(&[Errno::NOSPC, Errno::NOSPC]);
-        assert!(file.write(0, b"x").is_err(), "it was made again more than once");
-        reserve.take().unwrap();
-        fail(&[Errno::IO]);
-        assert!(file.write(0, b"x").is_err());
-        fail(&[Errno::NOSPC]);
-        assert!(file.sync_data().is_err());
-        assert_eq!(size(dir.path()), OCTETS, "neither a broken disk nor a sync is helped by room");
     }
 }

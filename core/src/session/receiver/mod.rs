@@ -2,7 +2,9 @@
 //! outlast the streams. An ack can only be made from [`ReceiverInput::Durable`] and
 //! [`ReceiverInput::Installed`], the store's own words.
 
+mod changes;
 mod snapshot;
+mod steps;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -10,16 +12,16 @@ use std::{
 };
 
 use self::snapshot::Incoming;
+pub use self::steps::{ReceiverInput, ReceiverOutput};
 use super::{
-    Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, PROTOCOL_OLDEST, Start, ToControl,
-    ToEdge, Welcome, assembly::Assembly,
+    Ack, Filter, GoodbyeReason, Halt, Hello, PROTOCOL_OLDEST, Start, ToControl, ToEdge, Welcome,
+    assembly::Assembly,
 };
 use crate::{
     limits::{FENCED_WAIT, HEARTBEATS_MISSED},
     name::Name,
     position::{Offset, Position},
-    sample::Sample,
-    snapshot::{Chunk, Manifest, Scope, SnapshotId, Staged},
+    snapshot::{SnapshotId, Staged},
 };
 
 /// How long a control plane may take to answer Hello.
@@ -27,106 +29,6 @@ const WELCOME_WAIT: Duration = Duration::from_secs(10);
 
 /// How long a store may take to end what it has begun with another log's changes.
 const RESTART_WAIT: Duration = Duration::from_secs(1);
-
-/// What happens to a receiver.
-#[derive(Debug)]
-pub enum ReceiverInput {
-    /// A stream is open.
-    Connected,
-    /// A message has come.
-    Message(ToEdge),
-    /// A good part of a message has come, or it waits behind one: on a narrow link a whole one takes
-    /// longer than the silence after which a stream is given up.
-    Part,
-    /// The store has made everything up to here durable; how long that took since its receipt.
-    Durable {
-        /// Up to where.
-        position: Position,
-        /// From receipt to durable.
-        apply: Duration,
-    },
-    /// The store does not apply a set or a snapshot: halt before it (rule 23).
-    Halted(Halt),
-    /// A person has said that the edge is to go on: what it had halted before is tried again.
-    Resumed,
-    /// Chunks of a snapshot are durable, and not yet visible.
-    Staged(Staged),
-    /// A snapshot is in place, and durable.
-    Installed {
-        /// The store's position with it.
-        position: Position,
-        /// What it has taken the place of.
-        scope: Scope,
-        /// Hash of the filter that a whole store is of with it.
-        filter: [u8; 32],
-    },
-    /// A snapshot is not what it said, and was thrown away.
-    Rejected {
-        /// Why: one line.
-        reason: String,
-    },
-    /// A zone is not what it should be.
-    Drifted {
-        /// Its origin.
-        zone: Name,
-    },
-    /// The store was closed and opened again: what it had not made durable is lost to it.
-    Reopened {
-        /// What is durable in it.
-        position: Option<Position>,
-        /// What it has of a snapshot.
-        staged: Option<Staged>,
-    },
-    /// The stream is gone, by whatever cause.
-    Disconnected,
-}
-
-/// What a receiver wants done.
-#[derive(Debug, PartialEq, Eq)]
-pub enum ReceiverOutput {
-    /// Send a message.
-    Send(ToControl),
-    /// Apply a set after all before it.
-    Apply(CommittedSet),
-    /// Make a position durable that has no set for this edge, after all sets before it.
-    Progress(Position),
-    /// A snapshot will take the place of all there is: to be told, and to be alarmed if the history
-    /// differs.
-    Replacing {
-        /// Why: one line.
-        reason: String,
-        /// True if what there is is not of the control plane's history (invariant 12).
-        diverged: bool,
-    },
-    /// After all that was to be applied before it: compare these zones with the store.
-    Compare {
-        /// Where the sample stands.
-        position: Position,
-        /// The zones.
-        sample: Sample,
-    },
-    /// After all that was to be applied before it: make ready for a snapshot's chunks, from one on.
-    Stage {
-        /// What the snapshot has.
-        manifest: Manifest,
-        /// The first chunk that will come.
-        next: u32,
-    },
-    /// Stage the next chunk.
-    StageChunk(Chunk),
-    /// All chunks were handed out: put the snapshot in place, if it is what it says.
-    Install(SnapshotId),
-    /// What was handed out and is not durable is void: nothing of it may be applied any more. What
-    /// is handed out from here on begins at what is durable.
-    Restart,
-    /// Close the stream and connect again, not before a time has gone by.
-    Reconnect {
-        /// The least wait before the next try; backoff comes on top.
-        after: Duration,
-        /// Why: one line.
-        reason: String,
-    },
-}
 
 /// Where the present stream stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -440,82 +342,6 @@ impl Receiver {
                     self.restart(RESTART_WAIT, "what is being stored is of another log");
                 }
             }
-        }
-    }
-
-    /// Takes a whole set: the next one, or one that is there already (invariant 7).
-    fn receive(&mut self, set: CommittedSet) {
-        if self.replacing && self.handed_out.is_none() {
-            return self.broken("sets come before the snapshot that was announced");
-        }
-        let Some(received) = self.received.filter(|_| self.phase == Phase::Live) else { return };
-        self.seen = self.seen.max(set.last);
-        if set.last <= received.offset {
-            self.duplicates =
-                self.duplicates.saturating_add(set.last.since(set.first)).saturating_add(1);
-            return;
-        }
-        if set.prev != received.offset || set.first <= set.prev || set.first > set.last {
-            let (prev, ours) = (set.prev, received.offset);
-            return self.broken(&format!("a set follows {prev}, where {ours} was the last"));
-        }
-        // A filtered edge has not all sets that the hash chains, and can only keep it (rule 12).
-        let ours = received.hash.chain(set.first, set.last, &set.body);
-        if self.filter == Filter::All && (set.hash != ours || set.first != set.prev.next()) {
-            return self.broken(&format!("the history hash of the set {} differs", set.first));
-        }
-        self.received = Some(Position { offset: set.last, hash: set.hash, ..received });
-        self.head = self.head.max(set.last);
-        if self.halted.is_none() {
-            self.outputs.push_back(ReceiverOutput::Apply(set));
-        }
-    }
-
-    /// Takes the progress of a heartbeat: what lies between has nothing for this edge (rule 11).
-    fn progress(&mut self, prev: Offset, progress: Position) {
-        let Some(received) = self.received.filter(|_| self.phase == Phase::Live) else { return };
-        if progress.offset <= received.offset {
-            self.seen = self.seen.max(progress.offset);
-            return;
-        }
-        if prev != received.offset || progress.log != received.log {
-            return self.broken("a heartbeat does not follow what came before it");
-        }
-        // There is no set that an edge of all zones would be led past.
-        if self.identity.filter == Filter::All {
-            return self.broken("a heartbeat leads past sets that have not come");
-        }
-        self.seen = progress.offset;
-        self.received = Some(progress);
-        if self.halted.is_none() {
-            self.outputs.push_back(ReceiverOutput::Progress(progress));
-        }
-    }
-
-    /// Hands a sample on, if the store will stand where it was taken.
-    fn compare(&mut self, position: Position, sample: Option<Sample>) {
-        let here = self.received == Some(position) && self.halted.is_none() && !self.replacing;
-        let sample = sample.filter(|_| here && self.phase == Phase::Live);
-        self.outputs.extend(sample.map(|sample| ReceiverOutput::Compare { position, sample }));
-    }
-
-    /// Acks what is durable by the store's own word, and nothing else (invariant 6).
-    fn ack(&mut self, apply: Duration) {
-        if self.replacing {
-            return;
-        }
-        let durable = self.durable.map_or(Offset::ZERO, |durable| durable.offset);
-        let last = durable.min(self.seen);
-        if last > self.acked && self.phase == Phase::Live {
-            let first = std::mem::replace(&mut self.acked, last).next();
-            self.send(ToControl::Ack(Ack { first, last, apply }));
-        }
-    }
-
-    /// Says that the store has halted, if it has.
-    fn nack(&mut self) {
-        if let Some(halt) = self.halted.clone() {
-            self.send(ToControl::Nack(halt));
         }
     }
 }
