@@ -90,17 +90,16 @@ fn a_store_that_is_gone_or_opens_empty_is_noticed() {
     }
 }
 
-#[test]
-fn a_damaged_file_is_never_served() {
-    // Whatever sled makes of it: it is put aside, or it is the fold of what is known to be durable.
+/// Whatever sled makes of a file that is not what was written: it is put aside, or it is the fold of what
+/// is known to be durable. Returns how many of the files were put aside.
+fn never_served(files: usize, damage: impl Fn(usize, &mut Vec<u8>)) -> usize {
     let dir = tempfile::tempdir().unwrap();
     let (log, offset) = filled(dir.path());
     let whole = fs::read(dir.path().join("store/db")).unwrap();
     let mut put_aside = 0;
-    for step in 0..24 {
+    for file in 0..files {
         let mut octets = whole.clone();
-        let place = step * whole.len() / 24 + 64;
-        octets[place..place + 16].fill(0xa5);
+        damage(file, &mut octets);
         fs::write(dir.path().join("store/db"), octets).unwrap();
         let store = open(dir.path());
         if store.distrusted().is_none() {
@@ -116,7 +115,28 @@ fn a_damaged_file_is_never_served() {
         fs::remove_dir_all(dir.path()).unwrap();
         filled(dir.path());
     }
+    put_aside
+}
+
+#[test]
+fn a_damaged_file_is_never_served() {
+    let put_aside = never_served(24, |step, octets| {
+        let place = step * octets.len() / 24 + 64;
+        octets[place..place + 16].fill(0xa5);
+    });
     assert!(put_aside > 0);
+}
+
+/// F-06: the last write came to the disk in part.
+#[test]
+fn a_file_whose_end_is_missing_or_was_not_written_is_never_served() {
+    let end = |octets: &[u8]| octets.iter().rposition(|octet| *octet != 0).unwrap() + 1;
+    let cut = never_served(16, |step, octets| octets.truncate(end(octets) - (1 << step) % 4_000));
+    let blank = never_served(16, |step, octets| {
+        let end = end(octets);
+        octets[end - (1 << step) % 4_000..end].fill(0);
+    });
+    assert!(cut > 0 && blank > 0, "{cut} {blank}");
 }
 
 #[test]
