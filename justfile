@@ -80,6 +80,10 @@ torture-power CUTS="220":
 torture-flips FLIPS="10000":
     EDGESYNC_TORTURE_FLIPS={{FLIPS}} cargo test --release -p edgesync-tests --test torture flips -- --nocapture --test-threads 1
 
+# Floods and slow clients against a live control plane, each for some seconds; a good client's p99 beside
+torture-attacks SECONDS="60" RATIO="2":
+    EDGESYNC_ATTACK_SECONDS={{SECONDS}} EDGESYNC_ATTACK_RATIO={{RATIO}} cargo test --release -p edgesync-tests --test attacks -- --nocapture
+
 # Planted bugs: each breaks one invariant in a copy of the tree, and has to be found (quick, all, or names with commas)
 torture-planted WHICH="all":
     EDGESYNC_PLANTED={{WHICH}} cargo test -p edgesync-tests --test planted -- --nocapture --ignored

@@ -83,6 +83,12 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             "Times that the disk was full in the middle of a write, and the room kept for it was used.",
         ),
         (
+            Counter,
+            "edgesync_control_connections_slowed_total",
+            Unit::Count,
+            "Times that a connection had to wait because it sent more frames than anybody needs.",
+        ),
+        (
             Gauge,
             "edgesync_control_released_offset",
             Unit::Count,

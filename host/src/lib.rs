@@ -11,6 +11,7 @@ pub mod listen;
 pub mod lock;
 pub mod logging;
 pub mod metrics;
+pub mod pace;
 pub mod page;
 pub mod peer;
 pub mod place;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use edgesync_core::limits::{MESSAGE_OCTETS, SET_OCTETS};
+use edgesync_host::pace::{Pace, Paced};
 use edgesync_proto::{
     DESCRIPTORS,
     v1::{
@@ -35,6 +36,8 @@ const HEADER_OCTETS: u32 = 16 * 1024;
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Time that such a peer has to answer.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Frames without data that a connection may have looked at: calls of the fastest callers, and no flood.
+const PACE: Pace = Pace { frames_per_second: 5_000, burst: 10_000 };
 /// Pause after a failed accept: the host is short of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -115,7 +118,7 @@ impl Server {
                 tracing::warn!(%error, "cannot accept a connection");
                 sleep(ACCEPT_PAUSE).await;
             }
-            accepted
+            accepted.map(|stream| Paced::new(stream, PACE))
         });
         let server = transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)

@@ -1,0 +1,73 @@
+//! Where the frames of HTTP/2 are in the octets of a connection (RFC 9113 sections 3.4 and 4.1). Nothing of
+//! them is understood but their length and kind: what is wrong with them is for others to say.
+
+/// What a client's connection begins with.
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Octets of a frame's header.
+const HEADER: usize = 9;
+/// The kind that carries data.
+const DATA: u8 = 0;
+
+/// Counts frames that carry no data.
+#[derive(Debug)]
+pub(super) struct Frames {
+    /// Octets to pass by: the preface, or what is left of a payload.
+    skip: usize,
+    header: [u8; HEADER],
+    /// Octets of the header that have come.
+    have: usize,
+}
+
+impl Default for Frames {
+    fn default() -> Self {
+        Self { skip: PREFACE.len(), header: [0; HEADER], have: 0 }
+    }
+}
+
+impl Frames {
+    /// Number of frames without data whose headers end in these octets, which follow the last ones.
+    pub(super) fn count(&mut self, mut octets: &[u8]) -> u64 {
+        let mut counted: u64 = 0;
+        loop {
+            let skipped = self.skip.min(octets.len());
+            self.skip -= skipped;
+            octets = octets.get(skipped..).unwrap_or_default();
+            if octets.is_empty() {
+                return counted;
+            }
+            let taken = octets.len().min(HEADER - self.have);
+            let (head, rest) = octets.split_at(taken);
+            for (to, from) in self.header.iter_mut().skip(self.have).zip(head) {
+                *to = *from;
+            }
+            self.have += taken;
+            octets = rest;
+            if self.have == HEADER {
+                let [high, middle, low, kind, ..] = self.header;
+                let length = u32::from_be_bytes([0, high, middle, low]);
+                self.skip = usize::try_from(length).unwrap_or(usize::MAX);
+                self.have = 0;
+                counted += u64::from(kind != DATA || length == 0);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_counted_however_they_are_cut() {
+        let mut octets = PREFACE.to_vec();
+        for (kind, length) in [(4, 6_u8), (6, 8), (0, 5), (0, 0), (1, 200), (0, 255), (9, 0)] {
+            octets.extend_from_slice(&[0, 0, length, kind, 0, 0, 0, 0, 1]);
+            octets.extend(std::iter::repeat_n(kind, usize::from(length)));
+        }
+        for piece in 1..=octets.len() {
+            let mut frames = Frames::default();
+            let counted: u64 = octets.chunks(piece).map(|piece| frames.count(piece)).sum();
+            assert_eq!(counted, 5, "in pieces of {piece}");
+        }
+    }
+}

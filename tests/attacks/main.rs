@@ -1,0 +1,162 @@
+//! F-51, F-52: floods and slow clients against a live control plane, with a good client beside. Its memory
+//! stays in its bounds, and the good client gets its answers.
+
+mod attack;
+mod frames;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use edgesync_proto::v1::{self, record_service_client::RecordServiceClient};
+use edgesync_tests::Stack;
+use tonic::transport::{Channel, Endpoint};
+
+use self::attack::{Attack, Done};
+
+/// The zone that the good client reads.
+const ZONE: &str = "example.com.";
+/// Attackers at once.
+const ATTACKERS: usize = 4;
+/// What the control plane may grow by.
+const GROWTH_KIB: u64 = 64 * 1024;
+/// Between two calls of the good client.
+const PACE: Duration = Duration::from_millis(2);
+/// Calm before an attack, and after it.
+const CALM: Duration = Duration::from_millis(500);
+
+/// Times of a good client's calls.
+#[derive(Default)]
+struct Times(Vec<Duration>);
+
+impl Times {
+    fn p99(&mut self) -> Duration {
+        self.0.sort_unstable();
+        self.0.get(self.0.len() * 99 / 100).copied().unwrap_or_default()
+    }
+}
+
+/// Reads and writes for a time, one after the other; each has to succeed.
+async fn call(client: &mut RecordServiceClient<Channel>, during: Duration, to: &mut Times) {
+    let end = Instant::now() + during;
+    let mut number = 0;
+    while Instant::now() < end {
+        number += 1;
+        let begin = Instant::now();
+        let request = v1::ListRecordsRequest {
+            zone: ZONE.to_owned(),
+            owner: ZONE.to_owned(),
+            r#type: "SOA".to_owned(),
+        };
+        let answered = client.list_records(request).await;
+        let mut pages = answered.unwrap_or_else(|e| panic!("call {number}: {e}")).into_inner();
+        assert!(pages.message().await.expect("an answer").is_some(), "the zone is there");
+        to.0.push(begin.elapsed());
+        tokio::time::sleep(PACE).await;
+    }
+}
+
+/// A number from the environment, or the bounded default.
+fn number(name: &str, default: u64) -> u64 {
+    let Ok(text) = std::env::var(name) else { return default };
+    text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number"))
+}
+
+/// Resident memory of a process.
+fn resident_kib(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("a status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
+}
+
+/// What one attack has come to.
+struct Outcome {
+    calm: Duration,
+    attacked: Duration,
+    grown_kib: u64,
+    done: Arc<Done>,
+}
+
+fn attack(attack: Attack, stack: &mut Stack, server: SocketAddr, during: Duration) -> Outcome {
+    let process = stack.control().id();
+    let url = stack.url();
+    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(Done::default()));
+    let before = resident_kib(process);
+    let watching = {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            let mut most = before;
+            while !stop.load(Ordering::Relaxed) {
+                most = most.max(resident_kib(process));
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            most
+        })
+    };
+    let (mut calm, mut attacked) = (Times::default(), Times::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let endpoint = Endpoint::from_shared(url).expect("a URL");
+        let mut client = RecordServiceClient::new(endpoint.connect().await.expect("it connects"));
+        call(&mut client, CALM, &mut calm).await;
+        let threads: Vec<_> = (0..ATTACKERS)
+            .map(|_| {
+                let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
+                std::thread::spawn(move || {
+                    // The attackers' own work is not the server's: it yields to all else here.
+                    let own = rustix::thread::gettid();
+                    let _ = rustix::process::setpriority_process(Some(own), 19);
+                    attack.run(server, &stop, &done);
+                })
+            })
+            .collect();
+        call(&mut client, during, &mut attacked).await;
+        stop.store(true, Ordering::Relaxed);
+        threads.into_iter().for_each(|thread| thread.join().expect("an attacker has panicked"));
+        call(&mut client, CALM, &mut calm).await;
+    });
+    let most = watching.join().expect("the watcher has panicked");
+    let grown_kib = most.saturating_sub(before);
+    Outcome { calm: calm.p99(), attacked: attacked.p99(), grown_kib, done }
+}
+
+#[test]
+fn floods_and_slow_clients_take_neither_memory_nor_answers_from_others() {
+    let seconds = number("EDGESYNC_ATTACK_SECONDS", 1);
+    // By default other tests run beside: the times are told, and judged by hand.
+    let ratio = number("EDGESYNC_ATTACK_RATIO", 100);
+    let mut stack = Stack::start(0);
+    let _ = stack.run(&["zone", "create", ZONE, "--ns", "ns1.example.com."]).good();
+    let server: SocketAddr = stack.url().trim_start_matches("http://").parse().expect("an address");
+    let mut wrong = Vec::new();
+    for kind in Attack::ALL {
+        let outcome = attack(kind, &mut stack, server, Duration::from_secs(seconds));
+        let Outcome { calm, attacked, grown_kib, done } = outcome;
+        let times = attacked.as_secs_f64() / calm.as_secs_f64().max(1e-6);
+        println!(
+            "{kind:?}: p99 calm {calm:?}, attacked {attacked:?} ({times:.1} times), memory +{} KiB; \
+             {} connections, {} MiB sent, {} held",
+            grown_kib,
+            done.connections.load(Ordering::Relaxed),
+            done.octets.load(Ordering::Relaxed) >> 20,
+            done.held.load(Ordering::Relaxed),
+        );
+        assert!(done.connections.load(Ordering::Relaxed) > 0, "{kind:?} did not take place");
+        if grown_kib > GROWTH_KIB {
+            wrong.push(format!("{kind:?}: memory grew by {grown_kib} KiB"));
+        }
+        #[allow(clippy::cast_precision_loss)]
+        if times > ratio as f64 && attacked > Duration::from_millis(20) {
+            wrong
+                .push(format!("{kind:?}: the good client's p99 was {times:.1} times the calm one"));
+        }
+    }
+    assert!(stack.control_page("/readyz").is_some(), "it is ready");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
