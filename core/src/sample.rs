@@ -184,6 +184,11 @@ mod tests {
         let changed = vec![digest("a", Some(1)), digest("b", None), digest("x", Some(5))];
         let sample = Sample { changed, ..Sample::default() };
         assert_eq!(origins(&sample, &store), ["b.", "x."]);
+        // As many records, and other ones.
+        let content = Some((3, Digest::from_bytes([1; 32])));
+        let changed = vec![ZoneDigest { origin: name("c"), content }];
+        let sample = Sample { changed, ..Sample::default() };
+        assert_eq!(origins(&sample, &store), ["c."]);
     }
 
     #[test]

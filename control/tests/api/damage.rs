@@ -25,7 +25,11 @@ async fn what_is_damaged_is_given_to_nobody_and_all_else_goes_on() {
     control.create_zone("other.example").await.unwrap();
     let before = control.head().await;
     control.create("needle", "TXT", NEEDLE).await.unwrap();
-    control.create("after", "A", "192.0.2.1").await.unwrap();
+    // More than is read at once: what comes before the head is proved by itself.
+    let text = vec![format!("\"{}\"", "x".repeat(250)); 200].join(" ");
+    for number in 0..30 {
+        control.create(&format!("after-{number}"), "TXT", &text).await.unwrap();
+    }
     let dir = control.stop().await;
     assert!(damage(dir.path()) >= 2);
 

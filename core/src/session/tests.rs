@@ -267,6 +267,8 @@ fn a_halted_edge_says_so_in_every_session_and_applies_nothing() {
     assert_eq!(nacks(&world), 0);
     world.carry();
     assert_eq!(nacks(&world), 1, "again after Welcome");
+    world.log.append(1, 10);
+    world.input(SenderInput::Head(world.log.head));
     (0..10).for_each(|_| world.carry());
     assert!(world.store.waiting.is_empty());
     assert_eq!(world.acked, Offset::ZERO);

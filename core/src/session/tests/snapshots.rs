@@ -92,10 +92,14 @@ fn nothing_is_acked_between_a_snapshots_beginning_and_its_end() {
     world.connect();
     (0..30).for_each(|_| world.carry());
     assert!(world.receiver.is_replacing());
-    world.tell(ReceiverInput::Durable {
-        position: world.store.position.unwrap(),
-        apply: Duration::ZERO,
-    });
+    let position = world.store.position.unwrap();
+    world.tell(ReceiverInput::Durable { position, apply: Duration::ZERO });
+    // A heartbeat of what the edge had before, on its way since.
+    let (prev, progress, head) = (Offset(4), position, world.log.head.offset);
+    let heartbeat = ToEdge::Heartbeat { prev, progress, head, sample: None };
+    world.tell(ReceiverInput::Message(heartbeat));
+    let is_ack = |said: &&ToControl| matches!(said, ToControl::Ack(ack) if ack.first <= ack.last);
+    assert_eq!(world.to_control.iter().find(is_ack), None);
     (0..30).for_each(|_| world.carry());
     assert_eq!(world.acked, Offset::ZERO, "what the old store has does not count");
     world.settle();

@@ -124,3 +124,34 @@ fn a_message_that_takes_long_to_come_ends_no_session_and_the_edge_says_that_it_l
     assert_eq!(world.reconnects.len(), 1);
     world.settle();
 }
+
+#[test]
+fn a_set_that_was_lost_on_the_way_closes_the_stream_before_what_follows_it() {
+    for stride in [1, 2] {
+        let mut world = live(stride);
+        let at = world.receiver.durable().unwrap();
+        // To an edge of some zones a hash tells nothing of what lies between.
+        let (prev, first, last) = (at.offset.next(), at.offset.plus(2), at.offset.plus(2));
+        let (hash, body) = (at.hash, Bytes::from_static(b"of a later set"));
+        let set = CommittedSet { prev, first, last, hash, body };
+        world.store.waiting.clear();
+        world.tell(ReceiverInput::Message(ToEdge::Frame(vec![SetPart {
+            size: set.body.len(),
+            from: 0,
+            set,
+        }])));
+        assert!(world.store.waiting.is_empty(), "{:?}", world.store.waiting);
+        assert!(world.reconnects[0].contains("was the last"), "{:?}", world.reconnects);
+    }
+}
+
+#[test]
+fn another_log_is_not_gone_on_with_on_the_word_of_a_welcome() {
+    let mut world = live(1);
+    world.cut();
+    world.tell(ReceiverInput::Connected);
+    let other = ModelLog::new(LogId([8; 16]));
+    world.tell(welcome(&other, PROTOCOL, Start::Resume));
+    assert!(world.reconnects[0].contains("another log"), "{:?}", world.reconnects);
+    assert!(!world.receiver.is_live());
+}
