@@ -1,5 +1,7 @@
 //! The command line as a whole. The arguments of each group of commands stand in its own file.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 
 use crate::{
@@ -33,16 +35,9 @@ Exit codes:
 #[derive(Debug, Parser)]
 #[command(name = "edgesync", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub struct Cli {
-    /// URL of the control plane.
-    #[arg(
-        long,
-        global = true,
-        help_heading = GLOBAL,
-        value_name = "URL",
-        env = "EDGESYNC_CONTROL",
-        default_value = "http://127.0.0.1:7353"
-    )]
-    pub control: String,
+    /// The control plane.
+    #[command(flatten)]
+    pub control: ControlArgs,
 
     /// Form of what is printed: tables for people, or JSON for programs (one value; one object a
     /// line where a command lists or follows).
@@ -59,6 +54,50 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Where the control plane is, and how it is known to be that.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ControlArgs {
+    /// URL of the control plane: https://HOST:PORT, or http:// on this host.
+    #[arg(
+        long = "control",
+        global = true,
+        help_heading = GLOBAL,
+        value_name = "URL",
+        env = "EDGESYNC_CONTROL",
+        default_value = "http://127.0.0.1:7353"
+    )]
+    pub url: String,
+
+    /// File (PEM) of the CA that the control plane's certificate has to be of.
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE", env = "EDGESYNC_CA")]
+    pub ca: Option<PathBuf>,
+
+    /// File (PEM) of a certificate of your own.
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE", env = "EDGESYNC_CERT")]
+    pub cert: Option<PathBuf>,
+
+    /// File (PEM) of its key, which nobody else may read.
+    #[arg(
+        id = "tls_key",
+        long = "key",
+        global = true,
+        help_heading = GLOBAL,
+        value_name = "FILE",
+        env = "EDGESYNC_KEY"
+    )]
+    pub key: Option<PathBuf>,
+
+    /// Name that the control plane's certificate has to be for [default: the one in the URL].
+    #[arg(
+        long,
+        global = true,
+        help_heading = GLOBAL,
+        value_name = "NAME",
+        env = "EDGESYNC_SERVER_NAME"
+    )]
+    pub server_name: Option<String>,
 }
 
 /// How a write is made safe to repeat.
@@ -145,7 +184,7 @@ mod tests {
     fn global_options_may_follow_the_command() {
         let words = ["edgesync", "fleet", "--watch", "--output", "json", "--control", "http://c:1"];
         let cli = Cli::try_parse_from(words).unwrap();
-        assert_eq!((cli.output, cli.control.as_str()), (Format::Json, "http://c:1"));
+        assert_eq!((cli.output, cli.control.url.as_str()), (Format::Json, "http://c:1"));
     }
 
     #[test]

@@ -1,22 +1,30 @@
 //! Connections: to the control plane by HTTP/2 over TCP, and to an edge daemon's unix socket.
 
 use std::{
+    io,
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
+
+use edgesync_host::tls::{ClientSide, Material, ServerName, Side, TlsError, TlsFiles};
 
 use edgesync_proto::v1::{
     edge_service_client::EdgeServiceClient, fleet_service_client::FleetServiceClient,
     record_service_client::RecordServiceClient, zone_service_client::ZoneServiceClient,
 };
 use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::client::TlsStream;
 use tonic::{
     Status,
     transport::{Channel, Endpoint, Error, Uri},
 };
 
-use crate::failure::{Failure, deepest};
+use crate::{
+    args::ControlArgs,
+    failure::{Failure, deepest},
+};
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -35,19 +43,23 @@ pub struct Server {
 }
 
 impl Server {
-    /// Connects to a control plane, given as `http://HOST:PORT`.
+    /// Connects to a control plane.
     ///
     /// # Errors
-    /// If the URL is none, or nobody answers.
-    pub async fn control(url: &str) -> Result<Self, Failure> {
-        let uri = uri(url).map_err(Failure::Usage)?;
-        let connected = endpoint(uri.clone()).connect().await;
+    /// If the URL is none, the files of TLS cannot be used, or nobody answers who may.
+    pub async fn control(control: &ControlArgs) -> Result<Self, Failure> {
+        let uri = uri(&control.url).map_err(Failure::Usage)?;
+        let endpoint = endpoint(uri.clone());
+        let connected = match Tls::of(&uri, control)? {
+            Some(tls) => endpoint.connect_with_connector(tls.connector()).await,
+            None => endpoint.connect().await,
+        };
         let channel = connected.map_err(|error| Failure::Unreachable {
             server: uri.to_string().trim_end_matches('/').to_owned(),
             reason: reason(&error),
             way_out: "is edgesync-control running? set --control or EDGESYNC_CONTROL".to_owned(),
         })?;
-        Ok(Self { channel, name: format!("edgesync-control at {url}") })
+        Ok(Self { channel, name: format!("edgesync-control at {}", control.url) })
     }
 
     /// Connects to an edge daemon's socket.
@@ -126,15 +138,20 @@ fn reason(error: &Error) -> String {
     }
 }
 
-/// Reads a URL. `http://` may be left out.
+/// Reads a URL. `http://` may be left out on this host, and `https://` elsewhere.
 fn uri(text: &str) -> Result<Uri, String> {
-    let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let wrong = |reason: &str| format!("`{text}` {reason}; give http://HOST:PORT with --control");
+    let wrong = |reason: &str| format!("`{text}` {reason}; give https://HOST:PORT with --control");
+    let scheme = |uri: &Uri| if is_this_host(uri) { "http" } else { "https" };
+    let whole = match text.parse::<Uri>() {
+        Ok(uri) if !text.contains("://") => format!("{}://{text}", scheme(&uri)),
+        _ => text.to_owned(),
+    };
     let uri: Uri = whole.parse().map_err(|_| wrong("is no URL"))?;
     match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err(wrong("asks for TLS, which is not there yet")),
-        _ => return Err(wrong("is no http URL")),
+        Some("https") => {}
+        Some("http") if is_this_host(&uri) => {}
+        Some("http") => return Err(wrong("is not encrypted, and not of this host")),
+        _ => return Err(wrong("is no https URL")),
     }
     if uri.port_u16().is_none() {
         return Err(wrong("has no port"));
@@ -145,16 +162,91 @@ fn uri(text: &str) -> Result<Uri, String> {
     Ok(uri)
 }
 
+/// True if a URL is of this host.
+fn is_this_host(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// How a control plane is known to be that.
+struct Tls {
+    side: ClientSide,
+    name: ServerName<'static>,
+}
+
+impl Tls {
+    /// For a URL with https.
+    fn of(uri: &Uri, control: &ControlArgs) -> Result<Option<Self>, Failure> {
+        if uri.scheme_str() != Some("https") {
+            return Ok(None);
+        }
+        let path = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
+        let (cert, key) = (path(&control.cert), path(&control.key));
+        let files = TlsFiles { cert, key, ca: path(&control.ca), crl: PathBuf::new() };
+        let usage = |error: TlsError| match error {
+            TlsError::Missing(what) => {
+                let upper = what.to_uppercase();
+                Failure::Usage(format!("--{what} or EDGESYNC_{upper} is needed for {uri}"))
+            }
+            error => Failure::Usage(error.to_string()),
+        };
+        let side = Material::load(&files).and_then(ClientSide::make).map_err(usage)?;
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let name = control.server_name.as_deref().unwrap_or(host);
+        let wrong =
+            |_| Failure::Usage(format!("`{name}` is no name that a certificate can be for"));
+        let name = ServerName::try_from(name.to_owned()).map_err(wrong)?;
+        Ok(Some(Self { side, name }))
+    }
+
+    fn connector(
+        self,
+    ) -> impl tower::Service<
+        Uri,
+        Response = TokioIo<TlsStream<TcpStream>>,
+        Error = io::Error,
+        Future: Send,
+    > + Send {
+        tower::service_fn(move |uri: Uri| {
+            let (connector, name) = (self.side.connector(), self.name.clone());
+            async move {
+                let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+                let stream = TcpStream::connect((host, uri.port_u16().unwrap_or_default())).await?;
+                stream.set_nodelay(true)?;
+                connector.connect(name, stream).await.map(TokioIo::new)
+            }
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn at(url: &str) -> ControlArgs {
+        ControlArgs { url: url.to_owned(), ..ControlArgs::default() }
+    }
+
+    #[tokio::test]
+    async fn without_a_ca_nobody_is_believed() {
+        let told = Server::control(&at("https://control.example:1")).await.unwrap_err().to_string();
+        assert!(told.contains("--ca") && told.contains("EDGESYNC_CA"), "{told}");
+    }
+
     #[test]
     fn a_url_is_host_and_port() {
-        for good in ["http://127.0.0.1:7353", "http://[::1]:7353/", "control.example:1"] {
-            assert!(uri(good).is_ok(), "{good}");
+        for (good, scheme) in [
+            ("http://127.0.0.1:7353", "http"),
+            ("http://[::1]:7353/", "http"),
+            ("localhost:1", "http"),
+            ("control.example:1", "https"),
+            ("https://c:1", "https"),
+        ] {
+            assert_eq!(uri(good).unwrap().scheme_str(), Some(scheme), "{good}");
         }
-        for bad in ["", "http://", "https://c:1", "unix:///x", "http://c", "http://c:1/v1", "a b"] {
+        for bad in ["", "http://", "http://c:1", "unix:///x", "https://c", "https://c:1/v1", "a b"]
+        {
             let refused = uri(bad).unwrap_err();
             assert!(refused.contains("--control"), "{bad}: {refused}");
         }
@@ -165,7 +257,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let failure = Server::control(&format!("http://{address}")).await.unwrap_err();
+        let failure = Server::control(&at(&format!("http://{address}"))).await.unwrap_err();
         assert_eq!(failure.code(), 5);
         assert_eq!(
             failure.to_string(),

@@ -5,6 +5,7 @@ use edgesync_proto::v1::{self, EdgeState};
 use serde::Serialize;
 
 use crate::{
+    args::ControlArgs,
     connect::Server,
     failure::{Failure, Outcome},
     format,
@@ -39,7 +40,7 @@ pub enum FleetCommand {
 /// If the server cannot be reached, or refuses.
 pub async fn run(
     args: FleetArgs,
-    control: &str,
+    control: &ControlArgs,
     printer: &mut Printer,
 ) -> Result<Outcome, Failure> {
     let server = Server::control(control).await?;

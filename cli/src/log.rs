@@ -7,6 +7,7 @@ use edgesync_proto::v1;
 use serde::Serialize;
 
 use crate::{
+    args::ControlArgs,
     connect::Server,
     failure::{Failure, Outcome},
     format,
@@ -75,7 +76,11 @@ async fn compact(upto: u64, server: &Server, printer: &mut Printer) -> Result<Ou
 ///
 /// # Errors
 /// If the server cannot be reached, or refuses.
-pub async fn run(args: LogArgs, control: &str, printer: &mut Printer) -> Result<Outcome, Failure> {
+pub async fn run(
+    args: LogArgs,
+    control: &ControlArgs,
+    printer: &mut Printer,
+) -> Result<Outcome, Failure> {
     let LogArgs { command, zone, from, limit, full } = args;
     let server = Server::control(control).await?;
     if let Some(LogCommand::Compact { upto }) = command {

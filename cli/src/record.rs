@@ -5,7 +5,7 @@ use edgesync_proto::v1;
 use serde::Serialize;
 
 use crate::{
-    args::{GuardArgs, KeyArgs},
+    args::{ControlArgs, GuardArgs, KeyArgs},
     connect::Server,
     failure::{Failure, Outcome},
     output::{Printer, Row},
@@ -123,7 +123,7 @@ pub struct ListArgs {
 /// If the server cannot be reached, or refuses.
 pub async fn run(
     command: RecordCommand,
-    control: &str,
+    control: &ControlArgs,
     printer: &mut Printer,
 ) -> Result<Outcome, Failure> {
     let server = Server::control(control).await?;

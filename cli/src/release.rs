@@ -5,6 +5,7 @@ use edgesync_proto::v1;
 use serde::Serialize;
 
 use crate::{
+    args::ControlArgs,
     connect::Server,
     failure::{Failure, Outcome},
     format,
@@ -26,7 +27,7 @@ pub struct FreezeArgs {
 /// If the server cannot be reached, or refuses.
 pub async fn freeze(
     args: FreezeArgs,
-    control: &str,
+    control: &ControlArgs,
     printer: &mut Printer,
 ) -> Result<Outcome, Failure> {
     let server = Server::control(control).await?;
@@ -39,7 +40,7 @@ pub async fn freeze(
 ///
 /// # Errors
 /// If the server cannot be reached, or refuses.
-pub async fn unfreeze(control: &str, printer: &mut Printer) -> Result<Outcome, Failure> {
+pub async fn unfreeze(control: &ControlArgs, printer: &mut Printer) -> Result<Outcome, Failure> {
     let server = Server::control(control).await?;
     let answer = server.fleet().unfreeze(v1::UnfreezeRequest {}).await.map_err(server.failure())?;
     print(answer.into_inner().release, &server, printer)
@@ -49,7 +50,7 @@ pub async fn unfreeze(control: &str, printer: &mut Printer) -> Result<Outcome, F
 ///
 /// # Errors
 /// If the server cannot be reached.
-pub async fn show(control: &str, printer: &mut Printer) -> Result<Outcome, Failure> {
+pub async fn show(control: &ControlArgs, printer: &mut Printer) -> Result<Outcome, Failure> {
     let server = Server::control(control).await?;
     let answer = server.fleet().get_release(v1::GetReleaseRequest {}).await;
     print(answer.map_err(server.failure())?.into_inner().release, &server, printer)

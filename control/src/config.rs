@@ -10,6 +10,7 @@ use std::{
 
 use edgesync_host::{
     config::{ConfigError, load},
+    tls::TlsFiles,
     units::{ByteSize, Period},
 };
 use serde::{Deserialize, Serialize};
@@ -33,8 +34,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address of /metrics, /healthz and /readyz.
     pub metrics_listen: SocketAddr,
-    /// True: `listen` may be reached from other hosts although nothing is encrypted.
-    pub insecure_listen: bool,
+    /// True: nothing is encrypted, and `listen` is for this host alone.
+    pub insecure: bool,
+    /// The files of TLS.
+    pub tls: TlsFiles,
     /// What happens to a SOA's serial when another record is changed.
     pub soa_serial: SoaSerial,
     /// The log.
@@ -114,7 +117,8 @@ impl Default for Config {
             data_dir: "/var/lib/edgesync-control".into(),
             listen: local(7353),
             metrics_listen: local(9353),
-            insecure_listen: false,
+            insecure: false,
+            tls: TlsFiles::default(),
             soa_serial: SoaSerial::Raise,
             log: LogConfig {
                 cache: ByteSize::from_mib(256),
@@ -154,9 +158,9 @@ pub struct Flags {
     /// Address of /metrics, /healthz and /readyz [default: 127.0.0.1:9353]
     #[arg(long, value_name = "ADDR")]
     pub metrics_listen: Option<SocketAddr>,
-    /// Let --listen be reached from other hosts although nothing is encrypted
+    /// Encrypt nothing and take each caller's word: for this host alone, such as in a trial
     #[arg(long, num_args = 0, default_missing_value = "true")]
-    pub insecure_listen: Option<bool>,
+    pub insecure: Option<bool>,
     /// Configuration file (TOML); config/edgesync-control.toml explains every key
     #[arg(long, value_name = "FILE")]
     #[serde(skip)]
@@ -173,12 +177,24 @@ pub enum InvalidConfig {
     /// A layer is wrong.
     #[error(transparent)]
     Load(#[from] ConfigError),
-    /// The API would be open to the network.
+    /// Neither TLS nor its absence was asked for.
     #[error(
-        "listen = {0} can be reached from other hosts, and nothing is encrypted or asked for \
-         credentials: listen on 127.0.0.1, or allow it with insecure_listen = true"
+        "tls.cert is not set: name the files of TLS (`edgesync pki` makes some), or, on 127.0.0.1 alone, \
+         do without with insecure = true"
+    )]
+    NoTls,
+    /// What is not encrypted would be open to the network.
+    #[error(
+        "listen = {0} can be reached from other hosts, and insecure = true: listen on 127.0.0.1, or \
+         name the files of TLS"
     )]
     InsecureListen(SocketAddr),
+    /// Both are asked for.
+    #[error("insecure = true and tls.cert are both set: leave one out")]
+    Both,
+    /// A part of TLS is not named.
+    #[error("tls.{0} is not set: cert, key and ca are needed together")]
+    TlsPart(&'static str),
     /// A value is out of its bounds.
     #[error("{key} = {value} is out of its bounds: {bounds}")]
     Bounds {
@@ -209,9 +225,7 @@ impl Config {
     /// # Errors
     /// With the first key that is wrong.
     pub fn check(&self) -> Result<(), InvalidConfig> {
-        if !self.listen.ip().is_loopback() && !self.insecure_listen {
-            return Err(InvalidConfig::InsecureListen(self.listen));
-        }
+        self.check_tls()?;
         let [least, most] = HEARTBEAT;
         let heartbeat = self.sessions.heartbeat;
         if !(least..=most).contains(&heartbeat.get()) {
@@ -238,6 +252,21 @@ impl Config {
         }
     }
 
+    fn check_tls(&self) -> Result<(), InvalidConfig> {
+        match (self.insecure, self.tls.is_used()) {
+            (true, true) => Err(InvalidConfig::Both),
+            (false, false) => Err(InvalidConfig::NoTls),
+            (true, false) if self.listen.ip().is_loopback() => Ok(()),
+            (true, false) => Err(InvalidConfig::InsecureListen(self.listen)),
+            (false, true) => {
+                let parts =
+                    [("cert", &self.tls.cert), ("key", &self.tls.key), ("ca", &self.tls.ca)];
+                let missing = parts.into_iter().find(|(_, path)| path.as_os_str().is_empty());
+                missing.map_or(Ok(()), |(part, _)| Err(InvalidConfig::TlsPart(part)))
+            }
+        }
+    }
+
     /// The keys of `other` that differ and take effect only after a restart.
     #[must_use]
     pub fn needs_restart(&self, other: &Self) -> Vec<&'static str> {
@@ -245,6 +274,8 @@ impl Config {
             ("data_dir", self.data_dir != other.data_dir),
             ("listen", self.listen != other.listen),
             ("metrics_listen", self.metrics_listen != other.metrics_listen),
+            ("insecure", self.insecure != other.insecure),
+            ("tls", self.tls != other.tls),
             ("log", self.log.needs_restart(&other.log)),
             ("sessions", self.sessions != other.sessions),
             ("snapshots", self.snapshots != other.snapshots),
@@ -285,13 +316,20 @@ mod tests {
     #[test]
     fn the_example_is_the_default_and_names_every_key() {
         let flags = Flags { config: Some(EXAMPLE.into()), ..Flags::default() };
-        assert_eq!(flags.load().unwrap(), Config::default());
+        let example: Config = load(flags.config.as_deref(), ENVIRONMENT, &flags).unwrap();
+        assert_eq!(example, Config::default());
+        let told = flags.load().unwrap_err().to_string();
+        assert!(told.contains("tls.cert") && told.contains("insecure = true"), "{told}");
         let text = fs::read_to_string(Path::new(EXAMPLE)).unwrap();
         for key in [
             "data_dir",
             "listen",
             "metrics_listen",
-            "insecure_listen",
+            "insecure",
+            "cert",
+            "key",
+            "ca",
+            "crl",
             "soa_serial",
             "cache",
             "recent",
@@ -331,7 +369,8 @@ mod tests {
     fn flags_override_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("control.toml");
-        fs::write(&file, "listen = \"127.0.0.1:1\"\nsoa_serial = \"keep\"").unwrap();
+        fs::write(&file, "insecure = true\nlisten = \"127.0.0.1:1\"\nsoa_serial = \"keep\"")
+            .unwrap();
         let file = file.display().to_string();
         let config = flags(&["--config", &file, "--listen", "[::1]:2"]).load().unwrap();
         assert_eq!(config.listen.to_string(), "[::1]:2");
@@ -340,13 +379,23 @@ mod tests {
     }
 
     #[test]
-    fn the_network_is_listened_on_only_if_that_was_asked_for() {
-        let open = flags(&["--listen", "0.0.0.0:7353"]).load().unwrap_err().to_string();
-        assert!(open.contains("insecure_listen") && open.contains("0.0.0.0:7353"), "{open}");
-        assert_eq!(open.lines().count(), 1);
-        assert!(flags(&["--listen", "0.0.0.0:7353", "--insecure-listen"]).load().is_ok());
-        assert!(load_text("listen = \"[::]:7353\"").is_err());
-        assert!(load_text("listen = \"[::]:7353\"\ninsecure_listen = true").is_ok());
+    fn without_tls_this_host_alone_is_served_and_only_if_that_was_asked_for() {
+        let refused = |arguments: &[&str]| {
+            let told = flags(arguments).load().unwrap_err().to_string();
+            assert_eq!(told.lines().count(), 1);
+            told
+        };
+        assert!(refused(&[]).contains("insecure = true"), "{}", refused(&[]));
+        let open = refused(&["--insecure", "--listen", "0.0.0.0:7353"]);
+        assert!(open.contains("0.0.0.0:7353") && open.contains("TLS"), "{open}");
+        assert!(flags(&["--insecure"]).load().is_ok());
+        assert!(load_text("insecure = true\nlisten = \"[::]:7353\"").is_err());
+        let tls = "[tls]\ncert = \"c\"\nkey = \"k\"\nca = \"a\"";
+        assert!(load_text(&format!("listen = \"[::]:7353\"\n{tls}")).is_ok());
+        let both = load_text(&format!("insecure = true\n{tls}")).unwrap_err().to_string();
+        assert!(both.contains("leave one out"), "{both}");
+        let part = load_text("[tls]\ncert = \"c\"\nkey = \"k\"").unwrap_err().to_string();
+        assert!(part.contains("tls.ca"), "{part}");
     }
 
     #[test]
@@ -365,7 +414,7 @@ mod tests {
             "listen = \"here\"",
             "[log]\ncache = \"big\"",
         ] {
-            let refused = load_text(text).unwrap_err().to_string();
+            let refused = load_text(&format!("insecure = true\n{text}")).unwrap_err().to_string();
             let key = text.lines().last().unwrap().split(' ').next().unwrap();
             assert!(refused.contains(key), "{refused}");
             assert_eq!(refused.lines().count(), 1, "{refused}");

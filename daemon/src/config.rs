@@ -9,7 +9,10 @@ use edgesync_core::{
     name::{Name, NameError},
     session::Filter,
 };
-use edgesync_host::units::{ByteSize, Period};
+use edgesync_host::{
+    tls::{ServerName, TlsFiles},
+    units::{ByteSize, Period},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -50,6 +53,8 @@ pub struct Config {
     pub session: SessionTable,
     /// Coming back after a failure.
     pub reconnect: ReconnectTable,
+    /// The files of TLS.
+    pub tls: TlsTable,
 }
 
 impl Default for Config {
@@ -64,6 +69,7 @@ impl Default for Config {
             store: StoreTable::default(),
             session: SessionTable::default(),
             reconnect: ReconnectTable::default(),
+            tls: TlsTable::default(),
         }
     }
 }
@@ -130,6 +136,35 @@ impl Default for ReconnectTable {
     }
 }
 
+/// The table `[tls]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsTable {
+    /// The certificate that says which edge this is.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The CAs that a control plane's certificate has to be of.
+    pub ca: PathBuf,
+    /// Lists of what they have revoked.
+    pub crl: PathBuf,
+    /// The name that it has to be for; empty: the one in the URL.
+    pub server_name: String,
+}
+
+impl TlsTable {
+    fn files(&self) -> TlsFiles {
+        let Self { cert, key, ca, crl, server_name: _ } = self.clone();
+        TlsFiles { cert, key, ca, crl }
+    }
+
+    fn server_name(&self) -> Result<Option<ServerName<'static>>, SettingsError> {
+        let name = self.server_name.clone();
+        let parsed = (!name.is_empty()).then(|| ServerName::try_from(name.clone())).transpose();
+        parsed.map_err(|_| SettingsError::ServerName(name))
+    }
+}
+
 /// Why a configuration that can be read is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
@@ -151,6 +186,14 @@ pub enum SettingsError {
     /// An origin is wrong.
     #[error("zones: {0}")]
     Zone(#[from] NameError),
+    /// A control plane is reached by TLS, and nothing says whom to believe.
+    #[error(
+        "tls.ca is not set, and a control plane's URL begins with https: name the file of its CA"
+    )]
+    NoCa,
+    /// A name cannot stand in a certificate.
+    #[error("tls.server_name: `{0}` is no name that a certificate can be for")]
+    ServerName(String),
     /// A number is out of its range.
     #[error("{key}: {value} is out of range: {least} to {most}")]
     Range {
@@ -182,6 +225,10 @@ pub struct Settings {
     pub window: u32,
     /// Which control planes, and how to come back to them.
     pub reconnect: ReconnectConfig,
+    /// The files of TLS.
+    pub tls: TlsFiles,
+    /// The name that a control plane's certificate has to be for; none: the one in the URL.
+    pub server_name: Option<ServerName<'static>>,
 }
 
 impl Config {
@@ -196,6 +243,7 @@ impl Config {
             ("zones", self.zones != other.zones),
             ("store", self.store != other.store),
             ("session", self.session != other.session),
+            ("tls", self.tls != other.tls),
         ];
         differs.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
     }
@@ -211,6 +259,10 @@ impl Config {
         let endpoints = endpoints.collect::<Result<Vec<_>, _>>()?;
         if endpoints.is_empty() {
             return Err(SettingsError::NoControl);
+        }
+        let uses_tls = endpoints.iter().any(|endpoint| matches!(endpoint, Endpoint::Tls(_)));
+        if uses_tls && self.tls.ca.as_os_str().is_empty() {
+            return Err(SettingsError::NoCa);
         }
         let cache = self.store.cache_capacity;
         let size =
@@ -237,6 +289,8 @@ impl Config {
             socket: self.socket.clone(),
             window: u32::try_from(window.get()).unwrap_or(WINDOW_OCTETS_MAX),
             reconnect: ReconnectConfig { endpoints, initial: initial.get(), max: max.get() },
+            tls: self.tls.files(),
+            server_name: self.tls.server_name()?,
         })
     }
 }
@@ -325,6 +379,11 @@ mod tests {
             "metrics_listen",
             "socket",
             "zones",
+            "tls.cert",
+            "tls.key",
+            "tls.ca",
+            "tls.crl",
+            "tls.server_name",
             "store.cache_capacity",
             "store.min_free",
             "session.window",
@@ -380,7 +439,8 @@ mod tests {
             load(&text).unwrap().settings().unwrap_err().to_string()
         };
         for (text, part) in [
-            ("control = ['https://a:1']", "https is not supported"),
+            ("control = ['https://a:1']", "tls.ca is not set"),
+            ("control = ['http://a:1']", "not encrypted"),
             ("[session]\nwindow = '1KiB'", "session.window: 1KiB is out of range: 256KiB to 64MiB"),
             ("[store]\ncache_capacity = '0B'", "store.cache_capacity"),
             ("[reconnect]\nmax = '1ms'", "reconnect.max: 1ms is out of range: 100ms to 1h"),

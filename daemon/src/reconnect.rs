@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_cap_and_are_drawn_from_nothing_on() {
         let mut cap = Duration::from_millis(100);
-        let (mut a, now) = reconnect(&["http://a:1"]);
+        let (mut a, now) = reconnect(&["https://a:1"]);
         assert_eq!(a.due(), now, "the first try is due at once");
         for _ in 0..14 {
             let mut waits: Vec<Duration> = (0..200)
@@ -136,8 +136,8 @@ mod tests {
 
     #[test]
     fn the_least_wait_is_kept_and_endpoints_take_turns() {
-        let (mut reconnect, now) = reconnect(&["http://a:1", "http://b:2"]);
-        for url in ["http://a:1", "http://b:2", "http://a:1"] {
+        let (mut reconnect, now) = reconnect(&["https://a:1", "https://b:2"]);
+        for url in ["https://a:1", "https://b:2", "https://a:1"] {
             assert_eq!(reconnect.endpoint().unwrap().to_string(), url);
             reconnect.ended(Duration::from_secs(30), now);
             assert!(reconnect.due() >= now + Duration::from_secs(30));
@@ -146,13 +146,13 @@ mod tests {
 
     #[test]
     fn another_configuration_counts_at_once() {
-        let (mut reconnect, now) = reconnect(&["http://a:1"]);
+        let (mut reconnect, now) = reconnect(&["https://a:1"]);
         reconnect.ended(Duration::from_secs(3_600), now);
-        let endpoints = vec!["http://b:2".parse().unwrap()];
+        let endpoints = vec!["https://b:2".parse().unwrap()];
         let (initial, max) = (Duration::from_secs(1), Duration::from_secs(2));
         reconnect.set(ReconnectConfig { endpoints, initial, max }, now);
         assert!(reconnect.due() <= now + max);
-        assert_eq!(reconnect.endpoint().unwrap().to_string(), "http://b:2");
-        assert!(!reconnect.has(&"http://a:1".parse().unwrap()));
+        assert_eq!(reconnect.endpoint().unwrap().to_string(), "https://b:2");
+        assert!(!reconnect.has(&"https://a:1".parse().unwrap()));
     }
 }

@@ -14,6 +14,7 @@ use edgesync_host::{
     metrics::Metrics,
     page::Page,
     systemd,
+    tls::{ClientSide, Current, Keeper},
 };
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -26,6 +27,7 @@ use crate::{
     apply,
     config::Settings,
     limits::LAST_WORDS,
+    link::{Dial, Names},
     local::{Local, Socket, SocketError},
     metrics::{self, StateMetrics, StoreMetrics},
     reconnect::ReconnectConfig,
@@ -75,6 +77,20 @@ pub struct Surroundings {
     pub reconnect: Option<watch::Receiver<ReconnectConfig>>,
 }
 
+/// What connections are made with. Files of TLS that cannot be used keep the edge from connecting, and from
+/// nothing else (invariant 14).
+fn dial(settings: &Settings) -> (Dial, Option<Keeper<ClientSide>>) {
+    let (tls, keeper) = match settings.tls.is_used() {
+        true => {
+            let (tls, keeper) = Current::load_or_wait(settings.tls.clone(), "edgesync_edge");
+            (Some(tls), Some(keeper))
+        }
+        false => (None, None),
+    };
+    let server_name = settings.server_name.clone();
+    (Dial { names: Names::default(), tls, server_name }, keeper)
+}
+
 /// Runs the daemon until `shutdown` is done and what was received is applied and acked. Starting
 /// does not wait for a control plane.
 ///
@@ -102,10 +118,13 @@ pub async fn run(
     let (status, watched) = watch::channel(first);
     let (_keep, fixed) = watch::channel(settings.reconnect.clone());
     let (commander, commands) = mpsc::channel(COMMANDS);
+    let (dial, keeper) = dial(&settings);
+    let keeping = keeper.map(|keeper| tokio::spawn(keeper.keep()));
     let session = Session::new(SessionParts {
         hello: hello(&settings, &store),
         applying: apply::start(store, settings.pauses.clone())?,
         commands,
+        dial,
         reconnect: surroundings.reconnect.unwrap_or(fixed),
         status,
         metrics: Arc::clone(&state),
@@ -133,6 +152,7 @@ pub async fn run(
         ended = &mut session => ended,
     };
     teller.abort();
+    keeping.inspect(JoinHandle::abort);
     watchdog.inspect(JoinHandle::abort);
     outside.close().await;
     Ok(ended?)

@@ -149,7 +149,7 @@ fn a_daemon_without_a_control_plane_is_ready_tells_how_it_stands_and_ends_in_ord
 fn what_is_wrong_is_one_line_and_a_code() {
     let (dir, address) = (tempfile::tempdir().unwrap(), free_address());
     let run = |extra: &[&str]| command(dir.path(), address).args(extra).output().unwrap();
-    refused(&run(&["--control", "https://cp:1"]), 64, &["https is not supported by this build"]);
+    refused(&run(&["--control", "https://cp:1"]), 64, &["tls.ca is not set"]);
     refused(&run(&["--config", "/nowhere.toml"]), 64, &["/nowhere.toml"]);
     assert_eq!(run(&["--no-such-flag"]).status.code(), Some(64));
     let taken = TcpListener::bind(address).unwrap();

@@ -4,6 +4,7 @@
 //!
 //! Nothing here knows of records, logs or sessions.
 
+pub mod accept;
 pub mod audit;
 pub mod config;
 pub mod exit;
@@ -19,4 +20,5 @@ mod process;
 pub mod room;
 pub mod signals;
 pub mod systemd;
+pub mod tls;
 pub mod units;

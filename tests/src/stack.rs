@@ -183,7 +183,7 @@ impl Stack {
         let mut command = by_way_of(by, "edgesync-control");
         command.arg("--data-dir").arg(&self.control_dir);
         command.args(["--listen", &self.control_address.to_string()]);
-        command.args(["--metrics-listen", &self.control_metrics.to_string()]);
+        command.args(["--metrics-listen", &self.control_metrics.to_string(), "--insecure"]);
         command.envs(self.control_environment.iter().copied());
         self.control = Some(Process::start(&mut command, &self.dir().join("control.log")));
     }

@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 use crate::{
-    args::GuardArgs,
+    args::{ControlArgs, GuardArgs},
     connect::Server,
     failure::{Failure, Outcome},
     format,
@@ -86,7 +86,7 @@ impl Show for Summary {
 /// If the file cannot be read, the server cannot be reached, or it refuses a block.
 pub async fn run(
     args: ApplyArgs,
-    control: &str,
+    control: &ControlArgs,
     printer: &mut Printer,
 ) -> Result<Outcome, Failure> {
     let origin = Name::parse_origin(&args.origin).map_err(|e| Failure::Usage(e.to_string()))?;

@@ -11,7 +11,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::PATIENCE;
-use crate::{connect::Server, failure::Failure};
+use crate::{args::ControlArgs, connect::Server, failure::Failure};
 
 /// How long a process has to drain.
 const GRACE: Duration = Duration::from_secs(15);
@@ -75,7 +75,7 @@ impl Cluster {
         let mut command = Command::new(programs.join("edgesync-control"));
         command.arg("--data-dir").arg(root.join("control"));
         command.args(["--listen", &control_address.to_string()]);
-        command.args(["--metrics-listen", "127.0.0.1:0"]);
+        command.args(["--metrics-listen", "127.0.0.1:0", "--insecure"]);
         let control = Process::start(&mut command, &root.join("control.log"))?;
         let mut cluster = Self { dir, root, programs, control, control_address, edges: Vec::new() };
         cluster.control().await.inspect_err(|_| cluster.show_logs())?;
@@ -89,7 +89,8 @@ impl Cluster {
     /// The control plane, once it answers.
     pub async fn control(&self) -> Result<Server, Failure> {
         let url = format!("http://{}", self.control_address);
-        until_there(|| Server::control(&url)).await
+        let control = ControlArgs { url, ..ControlArgs::default() };
+        until_there(|| Server::control(&control)).await
     }
 
     /// An edge, once it answers on its socket.

@@ -5,7 +5,7 @@ use edgesync_proto::v1;
 use serde::Serialize;
 
 use crate::{
-    args::{GuardArgs, KeyArgs},
+    args::{ControlArgs, GuardArgs, KeyArgs},
     connect::Server,
     failure::{Failure, Outcome},
     format,
@@ -62,7 +62,7 @@ pub struct DeleteArgs {
 /// If an argument is wrong, the server cannot be reached, or it refuses.
 pub async fn run(
     command: ZoneCommand,
-    control: &str,
+    control: &ControlArgs,
     printer: &mut Printer,
 ) -> Result<Outcome, Failure> {
     match command {

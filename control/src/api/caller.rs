@@ -2,6 +2,7 @@
 //! write into the log's audit (rule 1), never into what is streamed.
 
 use edgesync_core::{limits::IDEMPOTENCY_KEY_OCTETS, name::Name};
+use edgesync_host::peer::Peer;
 use edgesync_proto::v1;
 use prost::Message;
 use tonic::{Request, Status};
@@ -78,10 +79,10 @@ impl Call {
 
 /// Who makes a request.
 pub(super) fn caller<T>(request: &Request<T>, method: Method) -> Caller {
-    let address = request.remote_addr();
+    let peer = request.extensions().get::<Peer>();
     Caller {
         principal: ANONYMOUS.to_owned(),
-        peer: address.map_or_else(|| "unix".to_owned(), |address| address.to_string()),
+        peer: peer.map_or_else(|| "unix".to_owned(), ToString::to_string),
         method: method.name,
     }
 }

@@ -14,6 +14,7 @@ use edgesync_host::{
     metrics::Metrics,
     page::Page,
     systemd,
+    tls::{Current, ServerSide, TlsError},
 };
 pub use process::main;
 use tokio::{
@@ -32,6 +33,9 @@ use crate::{
     snapshot::Snapshots,
     sync::{SyncApi, SyncConfig},
 };
+
+/// What the names of metrics begin with.
+const METRICS: &str = "edgesync_control";
 
 /// Time between two lines for `systemctl status`.
 const STATUS: Duration = Duration::from_secs(5);
@@ -65,6 +69,9 @@ pub enum RunError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// TLS cannot be had.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A socket has no address.
     #[error("a socket has no address: {0}")]
     Address(io::Error),
@@ -106,6 +113,8 @@ pub struct ControlPlane {
     /// What ends with it.
     tasks: JoinSet<()>,
     listener: TcpListener,
+    /// None: nothing is encrypted.
+    tls: Option<Current<ServerSide>>,
     addresses: Addresses,
     /// Last, so that the directory is let go when all else is.
     _lock: DirLock,
@@ -133,6 +142,7 @@ impl ControlPlane {
     /// # Errors
     /// If one of these is not to be had; nothing was changed then.
     pub async fn start(config: Config, metrics: Metrics) -> Result<Self, RunError> {
+        let tls = config.tls.is_used().then(|| Current::load(config.tls.clone(), METRICS));
         let lock = DirLock::take(&config.data_dir)?;
         let listener = bind(config.listen, "--listen").await?;
         let page_listener = bind(config.metrics_listen, "--metrics-listen").await?;
@@ -145,6 +155,10 @@ impl ControlPlane {
         let is_ready = move || readiness.borrow().map_or(Ok(()), |why| Err(why.to_owned()));
         let page = Page::new(metrics, is_ready);
         tasks.spawn(page.serve(page_listener, std::future::pending()));
+        let tls = tls.transpose()?.map(|(tls, keeper)| {
+            tasks.spawn(keeper.keep());
+            tls
+        });
         let options = Options {
             dir: config.data_dir.clone(),
             cache_bytes: config.log.cache.as_usize(),
@@ -169,7 +183,18 @@ impl ControlPlane {
         let (log, fleet, snapshots) = opened.await??;
         log.drop_abandoned().await.map_err(RunError::Abandoned)?;
         let (config, _) = watch::channel(config);
-        Ok(Self { log, fleet, snapshots, config, ready, tasks, listener, addresses, _lock: lock })
+        Ok(Self {
+            log,
+            fleet,
+            snapshots,
+            config,
+            ready,
+            tasks,
+            listener,
+            tls,
+            addresses,
+            _lock: lock,
+        })
     }
 
     /// Where it can be reached; tells the port where the configuration left it open.
@@ -191,8 +216,18 @@ impl ControlPlane {
     /// If the store fails, or the server ends by itself.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> Result<(), RunError> {
         // The lock is let go last.
-        let Self { _lock, log, fleet, snapshots, config, ready, mut tasks, listener, addresses } =
-            self;
+        let Self {
+            _lock,
+            log,
+            fleet,
+            snapshots,
+            config,
+            ready,
+            mut tasks,
+            listener,
+            tls,
+            addresses,
+        } = self;
         let (drain, draining) = watch::channel(false);
         tasks.spawn(tell_status(log.clone(), fleet.clone(), draining.clone()));
         let scrubbing = spawn(log.clone().keep_scrubbing(draining.clone()));
@@ -211,7 +246,8 @@ impl ControlPlane {
         let sync = SyncApi::new(log.clone(), fleet, snapshots, sync_config, draining.clone());
         let server = Server::new(api, sync).await;
         let health = server.health();
-        let serving = server.serve(listener, draining);
+        let max_sessions = config.borrow().sessions.max_sessions;
+        let serving = server.serve(listener, tls, max_sessions, draining);
         tokio::pin!(serving);
         let Addresses { listen, metrics } = addresses;
         let head = *log.head().borrow();

@@ -116,7 +116,7 @@ mod tests {
     fn a_reload_takes_a_good_file_and_keeps_the_old_one_for_a_bad_one() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("control.toml");
-        let flags = Flags { config: Some(file.clone()), ..Flags::default() };
+        let flags = Flags { config: Some(file.clone()), insecure: Some(true), ..Flags::default() };
         fs::write(&file, "").unwrap();
         let (settings, _) = watch::channel(flags.load().unwrap());
         fs::write(&file, "soa_serial = \"keep\"").unwrap();

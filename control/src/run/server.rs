@@ -4,7 +4,11 @@
 use std::time::Duration;
 
 use edgesync_core::limits::{MESSAGE_OCTETS, SET_OCTETS};
-use edgesync_host::pace::{Pace, Paced};
+use edgesync_host::{
+    accept::{Acceptor, Limits},
+    pace::Pace,
+    tls::{Current, ServerSide},
+};
 use edgesync_proto::{
     DESCRIPTORS,
     v1::{
@@ -12,8 +16,7 @@ use edgesync_proto::{
         sync_service_server::SyncServiceServer, zone_service_server::ZoneServiceServer,
     },
 };
-use tokio::{net::TcpListener, sync::watch, time::sleep};
-use tokio_stream::StreamExt;
+use tokio::{net::TcpListener, sync::watch};
 use tonic::{server::NamedService, service::Routes, transport};
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server::Builder as Reflection;
@@ -36,10 +39,15 @@ const HEADER_OCTETS: u32 = 16 * 1024;
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Time that such a peer has to answer.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time that a stranger has for a handshake, and then for the first call: slow clients are gone after
+/// both.
+const STRANGER: Duration = Duration::from_secs(5);
+/// Handshakes on their way: what 64 of them a core cost is less than a tenth of a second.
+const HANDSHAKES: usize = 256;
+/// Connections beside those of the edges: of callers, and of strangers.
+const CALLERS: usize = 2_000;
 /// Frames without data that a connection may have looked at: calls of the fastest callers, and no flood.
-const PACE: Pace = Pace { frames_per_second: 5_000, burst: 10_000 };
-/// Pause after a failed accept: the host is short of something.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const PACE: Pace = Pace { frames_per_second: 5_000, burst: 10_000, first_call: STRANGER };
 
 const RECORDS: &str = RecordServiceServer::<Api>::NAME;
 const ZONES: &str = ZoneServiceServer::<Api>::NAME;
@@ -107,19 +115,20 @@ impl Server {
     pub(super) async fn serve(
         self,
         listener: TcpListener,
+        tls: Option<Current<ServerSide>>,
+        max_sessions: usize,
         mut draining: watch::Receiver<bool>,
     ) -> Result<(), ServeError> {
         let drained = async move {
             let _ = draining.wait_for(|draining| *draining).await;
         };
-        let incoming = transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
-        let incoming = incoming.then(async |accepted| {
-            if let Err(error) = &accepted {
-                tracing::warn!(%error, "cannot accept a connection");
-                sleep(ACCEPT_PAUSE).await;
-            }
-            accepted.map(|stream| Paced::new(stream, PACE))
-        });
+        let limits = Limits {
+            connections: max_sessions.saturating_add(CALLERS),
+            handshakes: HANDSHAKES,
+            handshake: STRANGER,
+            pace: PACE,
+        };
+        let incoming = Acceptor::new(listener, tls, limits, super::METRICS).incoming();
         let server = transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)

@@ -70,7 +70,8 @@ impl SyncService for SyncApi {
         &self,
         request: Request<Streaming<v1::SyncRequest>>,
     ) -> Result<Response<Self::SyncStream>, Status> {
-        let address = request.remote_addr();
+        let address =
+            request.extensions().get::<edgesync_host::peer::Peer>().and_then(|peer| peer.address);
         let (outbound, responses) = outbound::channel();
         if let Ok(place) = Arc::clone(&self.greeting).try_acquire_owned() {
             let session = Session::new(self, address, outbound, place);

@@ -48,7 +48,7 @@ pub fn recorder() -> Metrics {
 }
 
 pub fn config_in(dir: &Path) -> Config {
-    let mut config = Config { data_dir: dir.to_owned(), ..Config::default() };
+    let mut config = Config { data_dir: dir.to_owned(), insecure: true, ..Config::default() };
     config.listen.set_port(0);
     config.metrics_listen.set_port(0);
     config

@@ -13,8 +13,8 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_edgesync-control");
 
 fn command(dir: &Path) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--data-dir"]);
-    command.arg(dir.join("data")).stderr(Stdio::piped());
+    command.args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--insecure"]);
+    command.arg("--data-dir").arg(dir.join("data")).stderr(Stdio::piped());
     command
 }
 
@@ -150,7 +150,7 @@ fn a_wrong_call_or_configuration_has_a_code_of_its_own() {
     let line = refused(&command(dir.path()).arg("--config").arg("/nowhere").output().unwrap(), 64);
     assert!(line.contains("/nowhere"), "{line}");
     let open = Command::new(PROGRAM).args(["--listen", "0.0.0.0:0", "--check-config"]).output();
-    assert!(refused(&open.unwrap(), 64).contains("insecure_listen"));
+    assert!(refused(&open.unwrap(), 64).contains("insecure = true"));
     let unknown = Command::new(PROGRAM).arg("--data-dri").output().unwrap();
     assert_eq!(unknown.status.code(), Some(64));
     let version = Command::new(PROGRAM).arg("--version").output().unwrap();

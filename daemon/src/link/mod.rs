@@ -4,12 +4,13 @@
 mod names;
 mod tcp;
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
 use edgesync_core::{
     limits::MESSAGE_OCTETS,
     session::{ToControl, ToEdge},
 };
+use edgesync_host::tls::{ClientSide, Current, ServerName};
 use edgesync_proto::{
     convert::ConvertError,
     v1::{SyncRequest, SyncResponse, sync_service_client::SyncServiceClient},
@@ -35,22 +36,24 @@ const PART_LOOK: Duration = Duration::from_millis(250);
 /// Where a control plane is, and by what it is reached. QUIC will be another variant here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// HTTP/2 over TCP.
-    Tcp(Uri),
+    /// HTTP/2 over TCP as it is, on this host.
+    Plain(Uri),
+    /// HTTP/2 over TLS.
+    Tls(Uri),
 }
 
 /// Why text is no endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
     /// It is no URL.
-    #[error("`{0}` is no URL of a control plane: write http://HOST:PORT")]
+    #[error("`{0}` is no URL of a control plane: write https://HOST:PORT")]
     Url(String),
     /// It has no port.
-    #[error("`{0}` names no port: write http://HOST:PORT (a control plane's is 7353)")]
+    #[error("`{0}` names no port: write https://HOST:PORT (a control plane's is 7353)")]
     Port(String),
-    /// TLS.
-    #[error("`{0}`: https is not supported by this build: write http://HOST:PORT")]
-    Tls(String),
+    /// It would go over the network unencrypted.
+    #[error("`{0}` is not encrypted, and not of this host: write https://HOST:PORT")]
+    Plain(String),
 }
 
 impl FromStr for Endpoint {
@@ -60,20 +63,40 @@ impl FromStr for Endpoint {
         let shown = || text.chars().take(200).collect::<String>();
         let uri: Uri = text.parse().map_err(|_| EndpointError::Url(shown()))?;
         let plain = matches!(uri.path(), "" | "/") && uri.query().is_none();
+        let Some(host) = uri.host().filter(|host| plain && !host.is_empty()) else {
+            return Err(EndpointError::Url(shown()));
+        };
         match (uri.scheme_str(), uri.port()) {
-            (Some("https"), _) => Err(EndpointError::Tls(shown())),
-            (Some("http"), Some(_)) if plain && uri.host().is_some_and(|host| !host.is_empty()) => {
-                Ok(Self::Tcp(uri))
-            }
-            (Some("http"), None) if plain => Err(EndpointError::Port(shown())),
+            (Some("http" | "https"), None) => Err(EndpointError::Port(shown())),
+            (Some("https"), Some(_)) => Ok(Self::Tls(uri)),
+            (Some("http"), Some(_)) if is_this_host(host) => Ok(Self::Plain(uri)),
+            (Some("http"), Some(_)) => Err(EndpointError::Plain(shown())),
             _ => Err(EndpointError::Url(shown())),
         }
     }
 }
 
+/// True if a host's name or address means this host.
+#[must_use]
+pub fn is_this_host(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+/// What connections are made with.
+#[derive(Debug, Clone, Default)]
+pub struct Dial {
+    /// What the names of control planes have meant before.
+    pub names: Names,
+    /// TLS, where it is configured.
+    pub tls: Option<Current<ClientSide>>,
+    /// The name that the control plane's certificate has to be for; none: the one in its URL.
+    pub server_name: Option<ServerName<'static>>,
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Tcp(uri) = self;
+        let (Self::Plain(uri) | Self::Tls(uri)) = self;
         f.write_str(uri.to_string().trim_end_matches('/'))
     }
 }
@@ -84,7 +107,10 @@ impl fmt::Display for Endpoint {
 pub enum LinkError {
     /// There is no connection.
     #[error("cannot connect: {0}")]
-    Connect(#[source] tonic::transport::Error),
+    Connect(#[from] tonic::transport::Error),
+    /// There is nothing to encrypt with.
+    #[error("cannot connect by TLS: {0}")]
+    Tls(String),
     /// The stream ended with an error.
     #[error("the stream broke: {} ({:?})", .0.message(), .0.code())]
     Stream(#[source] Box<Status>),
@@ -104,7 +130,7 @@ impl LinkError {
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {
-            Self::Connect(_) => "connect",
+            Self::Connect(_) | Self::Tls(_) => "connect",
             _ => "stream",
         }
     }
@@ -138,13 +164,13 @@ pub struct Link {
 }
 
 impl Link {
-    /// Begins to connect. `names` is what the names of control planes have meant before.
+    /// Begins to connect.
     #[must_use]
-    pub fn open(endpoint: Endpoint, names: Names) -> Self {
+    pub fn open(endpoint: Endpoint, dial: Dial) -> Self {
         let (outgoing, messages) = mpsc::channel(OUTGOING_MESSAGES);
         let (happened, events) = mpsc::channel(INCOMING_MESSAGES);
         let carrier = tokio::spawn(async move {
-            if let Err(error) = carry(endpoint, names, messages, &happened).await {
+            if let Err(error) = carry(endpoint, dial, messages, &happened).await {
                 // Who has dropped the link does not want to know.
                 let _ = happened.send(Event::Closed(error)).await;
             }
@@ -187,13 +213,12 @@ impl Drop for Link {
 /// Connects and carries messages until the stream ends.
 async fn carry(
     endpoint: Endpoint,
-    names: Names,
+    dial: Dial,
     messages: mpsc::Receiver<SyncRequest>,
     happened: &mpsc::Sender<Event>,
 ) -> Result<(), LinkError> {
-    let Endpoint::Tcp(uri) = endpoint;
     let heard = Heard::default();
-    let channel = tcp::connect(uri, names, heard.clone()).await.map_err(LinkError::Connect)?;
+    let channel = tcp::connect(endpoint, dial, heard.clone()).await?;
     let mut client = SyncServiceClient::new(channel).max_decoding_message_size(MESSAGE_OCTETS);
     // Hello is sent on this: the other side may want to see it before it opens its own direction.
     if happened.send(Event::Open).await.is_err() {
@@ -244,20 +269,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_is_a_url_with_a_port_and_without_tls() {
-        for good in ["http://127.0.0.1:7353", "http://[::1]:7353/", "http://cp.example:80"] {
+    fn an_endpoint_is_a_url_with_a_port_and_plain_on_this_host_alone() {
+        for good in ["http://127.0.0.1:7353", "http://[::1]:7353/", "http://localhost:80"] {
             let endpoint: Endpoint = good.parse().unwrap();
+            assert!(matches!(endpoint, Endpoint::Plain(_)));
             assert_eq!(endpoint.to_string(), good.trim_end_matches('/'));
         }
-        let refused = |text: &str| text.parse::<Endpoint>().unwrap_err().to_string();
-        assert!(
-            refused("https://cp.example:7353").contains("https is not supported by this build")
-        );
-        assert!(refused("http://cp.example").contains("port"));
-        for bad in
-            ["", "cp.example:7353", "http://", "ftp://a:1", "http://a:1/path", "http://a:1?x=y"]
+        for good in ["https://cp.example:7353", "https://[2001:db8::1]:7353", "https://127.0.0.1:1"]
         {
-            assert!(refused(bad).contains("http://HOST:PORT"), "{bad}");
+            assert!(matches!(good.parse(), Ok(Endpoint::Tls(_))), "{good}");
+        }
+        let refused = |text: &str| text.parse::<Endpoint>().unwrap_err().to_string();
+        assert!(refused("http://cp.example:7353").contains("not encrypted"));
+        assert!(refused("http://192.0.2.1:7353").contains("not encrypted"));
+        assert!(refused("https://cp.example").contains("port"));
+        for bad in
+            ["", "cp.example:7353", "http://", "ftp://a:1", "https://a:1/path", "https://a:1?x=y"]
+        {
+            assert!(refused(bad).contains("https://HOST:PORT"), "{bad}");
         }
     }
 }

@@ -30,7 +30,7 @@ use self::in_hand::InHand;
 use crate::{
     apply::{Applying, Arrived, Report, Work},
     limits::{DRAIN, SESSION_LIVED},
-    link::{Endpoint, Event, Link, Names},
+    link::{Dial, Endpoint, Event, Link},
     metrics::StateMetrics,
     reconnect::{Reconnect, ReconnectConfig},
     status::{LinkState, Status},
@@ -45,6 +45,8 @@ pub struct SessionParts {
     pub applying: Applying,
     /// What people at this host want.
     pub commands: mpsc::Receiver<Command>,
+    /// What connections are made with.
+    pub dial: Dial,
     /// When and where to connect; may change while the session runs.
     pub reconnect: watch::Receiver<ReconnectConfig>,
     /// Where the status goes.
@@ -77,7 +79,7 @@ pub struct Session {
     log: Option<LogId>,
     stream: Option<Stream>,
     reconnect: Reconnect,
-    names: Names,
+    dial: Dial,
     settings: watch::Receiver<ReconnectConfig>,
     status: watch::Sender<Status>,
     metrics: Arc<StateMetrics>,
@@ -87,8 +89,8 @@ impl Session {
     /// A session that is not connected.
     #[must_use]
     pub fn new(parts: SessionParts) -> Self {
-        let SessionParts { hello, applying, commands, reconnect: mut settings, status, metrics } =
-            parts;
+        let SessionParts { hello, applying, commands, dial, reconnect, status, metrics } = parts;
+        let mut settings = reconnect;
         // A control plane that keeps to the window never comes near this: it guards our memory.
         let window = usize::try_from(hello.window).unwrap_or(SET_OCTETS);
         let room = window.saturating_mul(2).saturating_add(SET_OCTETS);
@@ -102,7 +104,7 @@ impl Session {
             log: None,
             stream: None,
             reconnect,
-            names: Names::default(),
+            dial,
             settings,
             status,
             metrics,
@@ -147,7 +149,7 @@ impl Session {
             return self.reconnect.ended(Duration::ZERO, Instant::now());
         };
         tracing::debug!(control = %endpoint, "connecting");
-        let link = Link::open(endpoint.clone(), self.names.clone());
+        let link = Link::open(endpoint.clone(), self.dial.clone());
         let shown = endpoint.to_string();
         self.stream = Some(Stream { link, endpoint, shown, live: None });
     }

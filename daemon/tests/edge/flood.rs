@@ -14,6 +14,7 @@ use edgesync_core::{
 };
 use edgesync_daemon::{
     apply::{Applying, Work},
+    link::Dial,
     metrics::StateMetrics,
     reconnect::ReconnectConfig,
     session::{Session, SessionParts},
@@ -51,10 +52,11 @@ fn session(url: &str, stopped: oneshot::Receiver<()>) -> Receiver<Work> {
     let config = ReconnectConfig { endpoints, initial, max };
     let (commander, commands) = mpsc::channel(1);
     let (settings, reconnect) = watch::channel(config);
+    let dial = Dial::default();
     let (status, watched) = watch::channel(Status::default());
     let metrics = Arc::new(StateMetrics::new());
     let session =
-        Session::new(SessionParts { hello, applying, commands, reconnect, status, metrics });
+        Session::new(SessionParts { hello, applying, commands, dial, reconnect, status, metrics });
     tokio::spawn(async move {
         session.run(async { drop(stopped.await) }).await;
         drop((reporter, commander, settings, watched));

@@ -7,6 +7,8 @@ pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEADER: usize = 9;
 /// The kind that carries data.
 const DATA: u8 = 0;
+/// The kind that begins a call.
+const HEADERS: u8 = 1;
 
 /// Counts frames that carry no data.
 #[derive(Debug)]
@@ -16,15 +18,22 @@ pub(super) struct Frames {
     header: [u8; HEADER],
     /// Octets of the header that have come.
     have: usize,
+    /// A call was begun.
+    has_called: bool,
 }
 
 impl Default for Frames {
     fn default() -> Self {
-        Self { skip: PREFACE.len(), header: [0; HEADER], have: 0 }
+        Self { skip: PREFACE.len(), header: [0; HEADER], have: 0, has_called: false }
     }
 }
 
 impl Frames {
+    /// True if a call was begun.
+    pub(super) const fn has_called(&self) -> bool {
+        self.has_called
+    }
+
     /// Number of frames without data whose headers end in these octets, which follow the last ones.
     pub(super) fn count(&mut self, mut octets: &[u8]) -> u64 {
         let mut counted: u64 = 0;
@@ -47,6 +56,7 @@ impl Frames {
                 let length = u32::from_be_bytes([0, high, middle, low]);
                 self.skip = usize::try_from(length).unwrap_or(usize::MAX);
                 self.have = 0;
+                self.has_called |= kind == HEADERS;
                 counted += u64::from(kind != DATA || length == 0);
             }
         }
@@ -68,6 +78,7 @@ mod tests {
             let mut frames = Frames::default();
             let counted: u64 = octets.chunks(piece).map(|piece| frames.count(piece)).sum();
             assert_eq!(counted, 5, "in pieces of {piece}");
+            assert!(frames.has_called());
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Pace {
     pub frames_per_second: u32,
     /// Such frames at once.
     pub burst: u32,
+    /// Time for the first call to begin; a connection without one is closed then.
+    pub first_call: Duration,
 }
 
 /// A connection that is read at a pace.
@@ -39,13 +41,17 @@ pub struct Paced<S> {
     /// When all frames that were read will have been due: one each by the pace, never more than a burst behind.
     due: Instant,
     waiting: Option<Pin<Box<Sleep>>>,
+    /// Until when the first call has to have begun; none since it has.
+    first_call: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Paced<S> {
     /// Reads a connection at a pace.
     #[must_use]
     pub fn new(stream: S, pace: Pace) -> Self {
-        Self { stream, pace, frames: Frames::default(), due: Instant::now(), waiting: None }
+        let (frames, due) = (Frames::default(), Instant::now());
+        let first_call = Some(Box::pin(sleep_until(due + pace.first_call)));
+        Self { stream, pace, frames, due, waiting: None, first_call }
     }
 
     fn burst(&self) -> Duration {
@@ -63,6 +69,9 @@ impl<S> Paced<S> {
         if frames == 0 {
             return;
         }
+        if self.frames.has_called() {
+            self.first_call = None;
+        }
         let now = Instant::now();
         self.due = self.due.max(now) + self.time_for(frames);
         let allowed = now + self.burst();
@@ -79,6 +88,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(first_call) = &mut self.first_call
+            && first_call.as_mut().poll(context).is_ready()
+        {
+            let why = "no call was made in time";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
+        }
         if let Some(waiting) = &mut self.waiting {
             ready!(waiting.as_mut().poll(context));
             self.waiting = None;
@@ -134,7 +149,8 @@ mod tests {
 
     use super::*;
 
-    const PACE: Pace = Pace { frames_per_second: 100, burst: 50 };
+    const PACE: Pace =
+        Pace { frames_per_second: 100, burst: 50, first_call: Duration::from_secs(86_400) };
 
     /// Octets of a connection's beginning and so many frames of a kind.
     fn octets(kind: u8, frames: usize, payload: &[u8]) -> Vec<u8> {
@@ -190,5 +206,20 @@ mod tests {
         paced.read_to_end(&mut all).await.unwrap();
         let took = begin.elapsed();
         assert!(took >= Duration::from_millis(1_900), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_a_call_is_closed_and_one_with_a_call_is_not() {
+        let first_call = Duration::from_secs(5);
+        // PINGs are no call; HEADERS are.
+        for (kind, closed) in [(6, true), (1, false)] {
+            let (mut peer, stream) = duplex(1 << 20);
+            let mut paced = Paced::new(stream, Pace { first_call, ..PACE });
+            peer.write_all(&octets(kind, 1, &[0; 8])).await.unwrap();
+            let mut all = Vec::new();
+            let read = paced.read_to_end(&mut all);
+            let read = tokio::time::timeout(Duration::from_secs(6), read).await;
+            assert_eq!(read.is_ok_and(|read| read.is_err()), closed, "kind {kind}");
+        }
     }
 }

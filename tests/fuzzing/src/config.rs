@@ -27,7 +27,7 @@ pub fn run(input: &[u8]) {
         let flags = Flags { config: Some(file.path().to_owned()), ..Flags::default() };
         match flags.load() {
             Ok(config) => {
-                assert!(config.listen.ip().is_loopback() || config.insecure_listen);
+                assert!(config.insecure != config.tls.is_used());
                 let heartbeat = config.sessions.heartbeat.get();
                 assert!(heartbeat >= Duration::from_millis(100));
                 assert!(heartbeat <= Duration::from_secs(60) && config.sessions.max_sessions > 0);
@@ -68,7 +68,7 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         (
             "control-short",
             own(
-                "listen = \"[::]:7353\"\ninsecure_listen = true\nsoa_serial = \"keep\"\n[log]\ncache = \"1GiB\"\n[sessions]\nheartbeat = \"250ms\"\nmax_sessions = 7\n",
+                "listen = \"[::]:7353\"\nsoa_serial = \"keep\"\n[log]\ncache = \"1GiB\"\n[sessions]\nheartbeat = \"250ms\"\nmax_sessions = 7\n[tls]\ncert = \"c\"\nkey = \"k\"\nca = \"a\"\n",
             ),
         ),
         (
