@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use edgesync_control::log::{Action, Caller, Committed, FleetRow, IdempotencyKey, Log, Write};
+use edgesync_control::{
+    access::Access,
+    log::{Action, Caller, Committed, FleetRow, IdempotencyKey, Log, Write},
+};
 use edgesync_core::{
     Rtype,
     change::Generation,
@@ -50,7 +53,8 @@ pub fn write(zone: Name, action: Action, index: usize) -> Write {
     let peer = format!("192.0.2.1:{index}");
     let caller = Caller { principal: "torturer".to_owned(), peer, method: "test/Write" };
     // The work load takes away as much as it likes.
-    Write { override_guard: true, ..Write::new(zone, action, caller) }
+    let authorized = Access::unrestricted().trust(caller, zone).expect("nothing is asked");
+    Write::new(authorized, action).overriding(true)
 }
 
 /// A record of which an owner name may have several, or one that is alone at its own.
