@@ -96,6 +96,15 @@ impl Function {
     }
 }
 
+impl Function {
+    /// True for what changes who may do what: it is done at once, and not cut short, so that who ends his
+    /// own right is told that it has ended.
+    #[must_use]
+    pub fn is_at_once(self) -> bool {
+        self.name().starts_with("edgesync.v1.AccessService/")
+    }
+}
+
 /// The table. No wildcard: who adds an RPC has to say here who may call it.
 const fn need(rpc: Rpc) -> Need {
     let (scope, roles) = match rpc {

@@ -178,7 +178,9 @@ where
         parts.extensions.insert(admitted.clone());
         let response = self.inner.call(Request::from_parts(parts, body));
         // A session looks itself: what its edge may have is more than whether it may call.
-        if !self.access.is_kept() || matches!(admitted.scope(), Scope::Open | Scope::Edge) {
+        let is_uncut = admitted.function().is_at_once()
+            || matches!(admitted.function().need().scope, Scope::Open | Scope::Edge);
+        if is_uncut || !self.access.is_kept() {
             return Box::pin(response);
         }
         Box::pin(async move {
@@ -240,11 +242,5 @@ impl HttpBody for Cut {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.as_ref().map_or_else(SizeHint::default, HttpBody::size_hint)
-    }
-}
-
-impl Admitted {
-    fn scope(&self) -> Scope {
-        self.function().need().scope
     }
 }

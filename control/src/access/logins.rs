@@ -204,8 +204,10 @@ mod tests {
     fn a_login_ends_in_time_and_with_its_password() {
         let now = SystemTime::now();
         let kept = |salt: &str| {
-            KeptPassword::parse(&format!("$argon2id$v=19$m=19456,t=2,p=1${salt}$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g"))
-                .unwrap()
+            KeptPassword::parse(&format!(
+                "$argon2id$v=19$m=19456,t=2,p=1${salt}$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g"
+            ))
+            .unwrap()
         };
         let logins = Logins::new(1);
         let (token, expires) =
