@@ -5,7 +5,7 @@ use edgesync_proto::v1::{self, EdgeState};
 use serde::Serialize;
 
 use crate::{
-    connect::Server,
+    connect::{Server, Target},
     failure::{Failure, Outcome},
     format,
     output::{Columns, Printer, Show},
@@ -39,7 +39,7 @@ pub enum FleetCommand {
 /// If the server cannot be reached, or refuses.
 pub async fn run(
     args: FleetArgs,
-    control: &str,
+    control: &Target,
     printer: &mut Printer,
 ) -> Result<Outcome, Failure> {
     let server = Server::control(control).await?;

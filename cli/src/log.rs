@@ -7,7 +7,7 @@ use edgesync_proto::v1;
 use serde::Serialize;
 
 use crate::{
-    connect::Server,
+    connect::{Server, Target},
     failure::{Failure, Outcome},
     format,
     output::{Printer, Show},
@@ -75,7 +75,11 @@ async fn compact(upto: u64, server: &Server, printer: &mut Printer) -> Result<Ou
 ///
 /// # Errors
 /// If the server cannot be reached, or refuses.
-pub async fn run(args: LogArgs, control: &str, printer: &mut Printer) -> Result<Outcome, Failure> {
+pub async fn run(
+    args: LogArgs,
+    control: &Target,
+    printer: &mut Printer,
+) -> Result<Outcome, Failure> {
     let LogArgs { command, zone, from, limit, full } = args;
     let server = Server::control(control).await?;
     if let Some(LogCommand::Compact { upto }) = command {

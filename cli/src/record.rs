@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     args::{GuardArgs, KeyArgs},
-    connect::Server,
+    connect::{Server, Target},
     failure::{Failure, Outcome},
     output::{Printer, Row},
 };
@@ -123,7 +123,7 @@ pub struct ListArgs {
 /// If the server cannot be reached, or refuses.
 pub async fn run(
     command: RecordCommand,
-    control: &str,
+    control: &Target,
     printer: &mut Printer,
 ) -> Result<Outcome, Failure> {
     let server = Server::control(control).await?;

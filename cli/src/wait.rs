@@ -7,7 +7,7 @@ use edgesync_proto::v1::{self, wait_for_offset_request::Edges};
 use serde::Serialize;
 
 use crate::{
-    connect::Server,
+    connect::{Server, Target},
     failure::{Failure, Outcome},
     fleet, format,
     output::{Columns, Printer, Show},
@@ -32,7 +32,11 @@ pub struct WaitArgs {
 ///
 /// # Errors
 /// If the server cannot be reached, or refuses.
-pub async fn run(args: WaitArgs, control: &str, printer: &mut Printer) -> Result<Outcome, Failure> {
+pub async fn run(
+    args: WaitArgs,
+    control: &Target,
+    printer: &mut Printer,
+) -> Result<Outcome, Failure> {
     let server = Server::control(control).await?;
     let timeout = prost_types::Duration::try_from(args.timeout.get());
     let timeout = timeout.map_err(|_| Failure::Usage("--timeout is too long".to_owned()))?;

@@ -11,7 +11,10 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::PATIENCE;
-use crate::{connect::Server, failure::Failure};
+use crate::{
+    connect::{Server, Target},
+    failure::Failure,
+};
 
 /// How long a process has to drain.
 const GRACE: Duration = Duration::from_secs(15);
@@ -89,7 +92,8 @@ impl Cluster {
     /// The control plane, once it answers.
     pub async fn control(&self) -> Result<Server, Failure> {
         let url = format!("http://{}", self.control_address);
-        until_there(|| Server::control(&url)).await
+        let target = Target::open(&url);
+        until_there(|| Server::control(&target)).await
     }
 
     /// An edge, once it answers on its socket.

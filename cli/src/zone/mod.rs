@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     args::{GuardArgs, KeyArgs},
-    connect::Server,
+    connect::{Server, Target},
     failure::{Failure, Outcome},
     format,
     output::{Printer, Row},
@@ -62,7 +62,7 @@ pub struct DeleteArgs {
 /// If an argument is wrong, the server cannot be reached, or it refuses.
 pub async fn run(
     command: ZoneCommand,
-    control: &str,
+    control: &Target,
     printer: &mut Printer,
 ) -> Result<Outcome, Failure> {
     match command {

@@ -84,7 +84,7 @@ pub(super) fn group(
         let octets = tables.octets()?;
         for Admission { write, room } in writes {
             let outcome = one(write, |write| match room {
-                Ok(()) => take(&mut tables, write, &mut context, &mut done),
+                Ok(()) => take(&mut tables, &write, &mut context, &mut done),
                 Err(full) => remembered(&tables.keys, &write, full),
             })?;
             done.outcomes.push(outcome);
@@ -188,12 +188,12 @@ type Taken = (Committed, Vec<(Name, CommittedSet)>);
 
 fn take(
     tables: &mut Tables<'_>,
-    write: Write,
+    write: &Write,
     context: &mut Context<'_>,
     done: &mut Done,
 ) -> Result<Taken, Interrupted> {
     write.authorized.check(Rights::NONE)?;
-    let remembered = idempotency::find(&tables.keys, &write).map_err(damaged)?;
+    let remembered = idempotency::find(&tables.keys, write).map_err(damaged)?;
     if let Some(answer) = remembered {
         return answer.map(|committed| (committed, Vec::new())).map_err(Interrupted::Write);
     }
@@ -202,13 +202,13 @@ fn take(
     write.authorized.check(write.needs(states.visible.is_some()))?;
     let first = done.head.offset.next();
     let view = GenerationView { records: &tables.records, origin: write.zone() };
-    let prepared = prepare::prepare(&view, &write, &states, first).map_err(damaged)?;
+    let prepared = prepare::prepare(&view, write, &states, first).map_err(damaged)?;
     let Prepared { sets, generation } = prepared;
-    context.guards.check(&write, &sets, &states, Instant::now())?;
+    context.guards.check(write, &sets, &states, Instant::now())?;
     let now = context.now;
     let mut committed = Vec::with_capacity(sets.len());
     for set in sets {
-        committed.push(append(tables, &set, &write, &mut states, now, done)?);
+        committed.push(append(tables, &set, write, &mut states, now, done)?);
     }
     let zone_key = key::zone_key(write.zone());
     if states.is_empty() {
@@ -218,7 +218,7 @@ fn take(
     }
     let position = done.head;
     let answer = Committed { first, position, generation, replayed: false };
-    idempotency::keep(tables, &write, &answer, now)?;
+    idempotency::keep(tables, write, &answer, now)?;
     let zone = write.zone().clone();
     Ok((answer, committed.into_iter().map(|set| (zone.clone(), set)).collect()))
 }
