@@ -5,8 +5,17 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    apply::ApplyArgs, audit::AuditCommand, demo::DemoArgs, edge::EdgeArgs, fleet::FleetArgs,
-    log::LogArgs, output::Format, record::RecordCommand, release::FreezeArgs, wait::WaitArgs,
+    access::{AccessCommand, LoginArgs},
+    apply::ApplyArgs,
+    audit::AuditCommand,
+    demo::DemoArgs,
+    edge::EdgeArgs,
+    fleet::FleetArgs,
+    log::LogArgs,
+    output::Format,
+    record::RecordCommand,
+    release::FreezeArgs,
+    wait::WaitArgs,
     zone::ZoneCommand,
 };
 
@@ -38,6 +47,17 @@ pub struct Cli {
     /// The control plane.
     #[command(flatten)]
     pub control: ControlArgs,
+
+    /// File with the token of each call, readable for its owner alone. Else EDGESYNC_TOKEN has it, or
+    /// what `edgesync login` has kept.
+    #[arg(
+        long,
+        global = true,
+        help_heading = GLOBAL,
+        value_name = "FILE",
+        env = "EDGESYNC_TOKEN_FILE"
+    )]
+    pub token_file: Option<PathBuf>,
 
     /// Form of what is printed: tables for people, or JSON for programs (one value; one object a
     /// line where a command lists or follows).
@@ -157,6 +177,16 @@ pub enum Command {
         /// What to do with it.
         #[command(subcommand)]
         command: AuditCommand,
+    },
+    /// Change a password into a token of a short life, which this command then sends along.
+    Login(LoginArgs),
+    /// End the token that `login` has got.
+    Logout,
+    /// Say who may do what: users, tokens, roles.
+    Access {
+        /// What to do.
+        #[command(subcommand)]
+        command: AccessCommand,
     },
     /// Run the whole system on loopback: import, changes, a killed edge, and a comparison of all.
     Demo(DemoArgs),

@@ -7,17 +7,22 @@ use std::{
     time::Duration,
 };
 
-use edgesync_host::tls::{ClientSide, Material, ServerName, Side, TlsError, TlsFiles};
-
+use edgesync_host::{
+    secret::Secret,
+    tls::{ClientSide, Material, ServerName, Side, TlsError, TlsFiles},
+};
 use edgesync_proto::v1::{
-    edge_service_client::EdgeServiceClient, fleet_service_client::FleetServiceClient,
-    record_service_client::RecordServiceClient, zone_service_client::ZoneServiceClient,
+    access_service_client::AccessServiceClient, edge_service_client::EdgeServiceClient,
+    fleet_service_client::FleetServiceClient, record_service_client::RecordServiceClient,
+    zone_service_client::ZoneServiceClient,
 };
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 use tonic::{
-    Status,
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint, Error, Uri},
 };
 
@@ -35,10 +40,58 @@ const WINDOW_OCTETS: u32 = 4 * 1024 * 1024;
 /// Octets of the largest message taken.
 const MESSAGE_OCTETS: usize = 8 * 1024 * 1024;
 
+/// Where a control plane is, and what this command proves itself with.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// `https://HOST:PORT`, or `http://` on this host.
+    pub url: String,
+    /// How it is known to be that.
+    pub tls: TlsFiles,
+    /// The name that its certificate has to be for; none: the one in the URL.
+    pub server_name: Option<String>,
+    /// The token of each call.
+    pub token: Option<Secret>,
+}
+
+impl Target {
+    /// A control plane on this host that asks nothing of anybody.
+    #[must_use]
+    pub fn open(url: &str) -> Self {
+        let tls = TlsFiles::default();
+        Self { url: url.to_owned(), tls, server_name: None, token: None }
+    }
+
+    /// The control plane that arguments name, without a token.
+    #[must_use]
+    pub fn of(control: &ControlArgs) -> Self {
+        let path = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
+        let (cert, key) = (path(&control.cert), path(&control.key));
+        let tls = TlsFiles { cert, key, ca: path(&control.ca), crl: PathBuf::new() };
+        let (url, server_name) = (control.url.clone(), control.server_name.clone());
+        Self { url, tls, server_name, token: None }
+    }
+}
+
+/// Sends a token with each call.
+#[derive(Debug, Clone)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// What carries calls.
+pub type Calls = InterceptedService<Channel, Bearer>;
+
 /// A server that is connected.
 #[derive(Debug, Clone)]
 pub struct Server {
-    channel: Channel,
+    channel: Calls,
     name: String,
 }
 
@@ -47,10 +100,12 @@ impl Server {
     ///
     /// # Errors
     /// If the URL is none, the files of TLS cannot be used, or nobody answers who may.
-    pub async fn control(control: &ControlArgs) -> Result<Self, Failure> {
-        let uri = uri(&control.url).map_err(Failure::Usage)?;
+    pub async fn control(target: &Target) -> Result<Self, Failure> {
+        let url = &target.url;
+        let uri = uri(url).map_err(Failure::Usage)?;
+        let bearer = bearer(target.token.as_ref(), &uri)?;
         let endpoint = endpoint(uri.clone());
-        let connected = match Tls::of(&uri, control)? {
+        let connected = match Tls::of(&uri, target)? {
             Some(tls) => endpoint.connect_with_connector(tls.connector()).await,
             None => endpoint.connect().await,
         };
@@ -59,7 +114,8 @@ impl Server {
             reason: reason(&error),
             way_out: "is edgesync-control running? set --control or EDGESYNC_CONTROL".to_owned(),
         })?;
-        Ok(Self { channel, name: format!("edgesync-control at {}", control.url) })
+        let channel = InterceptedService::new(channel, bearer);
+        Ok(Self { channel, name: format!("edgesync-control at {url}") })
     }
 
     /// Connects to an edge daemon's socket.
@@ -80,31 +136,38 @@ impl Server {
             reason: reason(&error),
             way_out: "is edgesyncd running? set --socket".to_owned(),
         })?;
+        let channel = InterceptedService::new(channel, Bearer(None));
         Ok(Self { channel, name: format!("edgesyncd at {}", socket.display()) })
     }
 
     /// Calls about records.
     #[must_use]
-    pub fn records(&self) -> RecordServiceClient<Channel> {
+    pub fn records(&self) -> RecordServiceClient<Calls> {
         RecordServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_OCTETS)
     }
 
     /// Calls about zones.
     #[must_use]
-    pub fn zones(&self) -> ZoneServiceClient<Channel> {
+    pub fn zones(&self) -> ZoneServiceClient<Calls> {
         ZoneServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_OCTETS)
     }
 
     /// Calls about the fleet.
     #[must_use]
-    pub fn fleet(&self) -> FleetServiceClient<Channel> {
+    pub fn fleet(&self) -> FleetServiceClient<Calls> {
         FleetServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_OCTETS)
     }
 
     /// Calls to an edge daemon.
     #[must_use]
-    pub fn edge_calls(&self) -> EdgeServiceClient<Channel> {
+    pub fn edge_calls(&self) -> EdgeServiceClient<Calls> {
         EdgeServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_OCTETS)
+    }
+
+    /// Calls about who may do what.
+    #[must_use]
+    pub fn access(&self) -> AccessServiceClient<Calls> {
+        AccessServiceClient::new(self.channel.clone())
     }
 
     /// What a failed call means; for `map_err`.
@@ -135,6 +198,45 @@ fn reason(error: &Error) -> String {
             format!("no answer within {} s", CONNECT.as_secs())
         }
         text => text,
+    }
+}
+
+/// What goes with each call. Nothing secret goes where others can read it.
+fn bearer(token: Option<&Secret>, uri: &Uri) -> Result<Bearer, Failure> {
+    let Some(token) = token else { return Ok(Bearer(None)) };
+    check_private(uri)?;
+    let value = format!("Bearer {}", token.expose()).parse::<MetadataValue<Ascii>>();
+    let mut value = value.map_err(|_| Failure::Usage("the token is no ASCII text".to_owned()))?;
+    value.set_sensitive(true);
+    Ok(Bearer(Some(value)))
+}
+
+/// True if nobody but this host can read what goes to a server, or it is encrypted.
+fn check_private(uri: &Uri) -> Result<(), Failure> {
+    if uri.scheme_str() == Some("https") || is_this_host(uri) {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "credentials are not sent to {uri}: nothing is encrypted on the way; use https, or 127.0.0.1"
+    )))
+}
+
+impl Target {
+    /// Checks that a password can be sent there.
+    ///
+    /// # Errors
+    /// If others could read it.
+    pub fn check_private(&self) -> Result<(), Failure> {
+        check_private(&uri(&self.url).map_err(Failure::Usage)?)
+    }
+
+    /// The host and port, as they name a file.
+    ///
+    /// # Errors
+    /// If the URL is none.
+    pub fn authority(&self) -> Result<String, Failure> {
+        let uri = uri(&self.url).map_err(Failure::Usage)?;
+        Ok(uri.authority().map(ToString::to_string).unwrap_or_default())
     }
 }
 
@@ -177,13 +279,10 @@ struct Tls {
 
 impl Tls {
     /// For a URL with https.
-    fn of(uri: &Uri, control: &ControlArgs) -> Result<Option<Self>, Failure> {
+    fn of(uri: &Uri, target: &Target) -> Result<Option<Self>, Failure> {
         if uri.scheme_str() != Some("https") {
             return Ok(None);
         }
-        let path = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
-        let (cert, key) = (path(&control.cert), path(&control.key));
-        let files = TlsFiles { cert, key, ca: path(&control.ca), crl: PathBuf::new() };
         let usage = |error: TlsError| match error {
             TlsError::Missing(what) => {
                 let upper = what.to_uppercase();
@@ -191,9 +290,9 @@ impl Tls {
             }
             error => Failure::Usage(error.to_string()),
         };
-        let side = Material::load(&files).and_then(ClientSide::make).map_err(usage)?;
+        let side = Material::load(&target.tls).and_then(ClientSide::make).map_err(usage)?;
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let name = control.server_name.as_deref().unwrap_or(host);
+        let name = target.server_name.as_deref().unwrap_or(host);
         let wrong =
             |_| Failure::Usage(format!("`{name}` is no name that a certificate can be for"));
         let name = ServerName::try_from(name.to_owned()).map_err(wrong)?;
@@ -224,13 +323,12 @@ impl Tls {
 mod tests {
     use super::*;
 
-    fn at(url: &str) -> ControlArgs {
-        ControlArgs { url: url.to_owned(), ..ControlArgs::default() }
-    }
-
     #[tokio::test]
     async fn without_a_ca_nobody_is_believed() {
-        let told = Server::control(&at("https://control.example:1")).await.unwrap_err().to_string();
+        let told = Server::control(&Target::open("https://control.example:1"))
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(told.contains("--ca") && told.contains("EDGESYNC_CA"), "{told}");
     }
 
@@ -252,12 +350,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn credentials_go_nowhere_where_others_can_read_them() {
+        let sent = |url: &str| {
+            let token = Some(Secret::new("hunter2".to_owned()));
+            let target = Target { token, ..Target::open(url) };
+            bearer(target.token.as_ref(), &uri(url).unwrap()).is_ok()
+        };
+        assert!(sent("http://127.0.0.1:1") && sent("http://[::1]:1") && sent("localhost:1"));
+        assert!(!sent("http://192.0.2.1:1") && !sent("http://127.0.0.1.example:1"));
+    }
+
     #[tokio::test]
     async fn who_does_not_answer_is_named_with_the_way_out() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let failure = Server::control(&at(&format!("http://{address}"))).await.unwrap_err();
+        let target = Target::open(&format!("http://{address}"));
+        let failure = Server::control(&target).await.unwrap_err();
         assert_eq!(failure.code(), 5);
         assert_eq!(
             failure.to_string(),

@@ -7,6 +7,7 @@ use std::{
     process::ExitCode,
 };
 
+use edgesync_host::secret::SecretError;
 use tonic::{Code, Status};
 
 /// How a command that was not refused ended.
@@ -70,6 +71,9 @@ pub enum Failure {
         /// What went wrong.
         source: io::Error,
     },
+    /// A secret cannot be read.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(io::Error),
@@ -109,7 +113,8 @@ impl Failure {
             Self::OutputClosed => 0,
             Self::Usage(_) => 2,
             Self::Unreachable { .. } | Self::Lost { .. } => 5,
-            Self::Refused { .. }
+            Self::Secret(_)
+            | Self::Refused { .. }
             | Self::InFile { .. }
             | Self::File { .. }
             | Self::Output(_)

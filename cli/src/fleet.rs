@@ -5,8 +5,7 @@ use edgesync_proto::v1::{self, EdgeState};
 use serde::Serialize;
 
 use crate::{
-    args::ControlArgs,
-    connect::Server,
+    connect::{Server, Target},
     failure::{Failure, Outcome},
     format,
     output::{Columns, Printer, Show},
@@ -40,7 +39,7 @@ pub enum FleetCommand {
 /// If the server cannot be reached, or refuses.
 pub async fn run(
     args: FleetArgs,
-    control: &ControlArgs,
+    control: &Target,
     printer: &mut Printer,
 ) -> Result<Outcome, Failure> {
     let server = Server::control(control).await?;

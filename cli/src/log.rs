@@ -7,8 +7,7 @@ use edgesync_proto::v1;
 use serde::Serialize;
 
 use crate::{
-    args::ControlArgs,
-    connect::Server,
+    connect::{Server, Target},
     failure::{Failure, Outcome},
     format,
     output::{Printer, Show},
@@ -78,7 +77,7 @@ async fn compact(upto: u64, server: &Server, printer: &mut Printer) -> Result<Ou
 /// If the server cannot be reached, or refuses.
 pub async fn run(
     args: LogArgs,
-    control: &ControlArgs,
+    control: &Target,
     printer: &mut Printer,
 ) -> Result<Outcome, Failure> {
     let LogArgs { command, zone, from, limit, full } = args;

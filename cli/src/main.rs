@@ -1,6 +1,7 @@
 //! `edgesync`, the operator's command. It knows no rules: it turns words into calls and answers
 //! into tables or JSON. One file a group of commands; each of them begins with its arguments.
 
+mod access;
 mod apply;
 mod args;
 mod audit;
@@ -28,6 +29,7 @@ use tokio::runtime::Builder;
 
 use crate::{
     args::{Cli, Command},
+    connect::Target,
     failure::{Failure, Outcome},
     output::Printer,
 };
@@ -45,7 +47,15 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<Outcome, Failure> {
-    let Cli { control, output, command } = cli;
+    let Cli { control, token_file, output, command } = cli;
+    let control = match &command {
+        // What needs no control plane needs no token either.
+        Command::Edge(_) | Command::Audit { .. } | Command::Demo(_) | Command::Login(_) => {
+            Target::of(&control)
+        }
+        Command::Access { command } if command.is_offline() => Target::of(&control),
+        _ => access::target(&control, token_file.as_deref())?,
+    };
     let mut printer = Printer::stdout(output);
     let outcome = match command {
         Command::Edge(edge) => edge::run(edge, &mut printer).await?,
@@ -58,6 +68,9 @@ async fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Unfreeze => release::unfreeze(&control, &mut printer).await?,
         Command::Release => release::show(&control, &mut printer).await?,
         Command::Log(log) => log::run(log, &control, &mut printer).await?,
+        Command::Login(login) => access::login(login, &control, &mut printer).await?,
+        Command::Logout => access::logout(&control).await?,
+        Command::Access { command } => access::run(command, &control, &mut printer).await?,
         Command::Audit { command } => audit::run(command, &mut printer)?,
         Command::Demo(demo) => demo::run(demo, &mut printer).await?,
     };

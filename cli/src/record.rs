@@ -5,8 +5,8 @@ use edgesync_proto::v1;
 use serde::Serialize;
 
 use crate::{
-    args::{ControlArgs, GuardArgs, KeyArgs},
-    connect::Server,
+    args::{GuardArgs, KeyArgs},
+    connect::{Server, Target},
     failure::{Failure, Outcome},
     output::{Printer, Row},
 };
@@ -123,7 +123,7 @@ pub struct ListArgs {
 /// If the server cannot be reached, or refuses.
 pub async fn run(
     command: RecordCommand,
-    control: &ControlArgs,
+    control: &Target,
     printer: &mut Printer,
 ) -> Result<Outcome, Failure> {
     let server = Server::control(control).await?;

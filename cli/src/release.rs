@@ -5,8 +5,7 @@ use edgesync_proto::v1;
 use serde::Serialize;
 
 use crate::{
-    args::ControlArgs,
-    connect::Server,
+    connect::{Server, Target},
     failure::{Failure, Outcome},
     format,
     output::{Printer, Show, fields},
@@ -27,7 +26,7 @@ pub struct FreezeArgs {
 /// If the server cannot be reached, or refuses.
 pub async fn freeze(
     args: FreezeArgs,
-    control: &ControlArgs,
+    control: &Target,
     printer: &mut Printer,
 ) -> Result<Outcome, Failure> {
     let server = Server::control(control).await?;
@@ -40,7 +39,7 @@ pub async fn freeze(
 ///
 /// # Errors
 /// If the server cannot be reached, or refuses.
-pub async fn unfreeze(control: &ControlArgs, printer: &mut Printer) -> Result<Outcome, Failure> {
+pub async fn unfreeze(control: &Target, printer: &mut Printer) -> Result<Outcome, Failure> {
     let server = Server::control(control).await?;
     let answer = server.fleet().unfreeze(v1::UnfreezeRequest {}).await.map_err(server.failure())?;
     print(answer.into_inner().release, &server, printer)
@@ -50,7 +49,7 @@ pub async fn unfreeze(control: &ControlArgs, printer: &mut Printer) -> Result<Ou
 ///
 /// # Errors
 /// If the server cannot be reached.
-pub async fn show(control: &ControlArgs, printer: &mut Printer) -> Result<Outcome, Failure> {
+pub async fn show(control: &Target, printer: &mut Printer) -> Result<Outcome, Failure> {
     let server = Server::control(control).await?;
     let answer = server.fleet().get_release(v1::GetReleaseRequest {}).await;
     print(answer.map_err(server.failure())?.into_inner().release, &server, printer)

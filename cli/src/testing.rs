@@ -17,8 +17,6 @@ use tokio_stream::{
 };
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
-use crate::args::ControlArgs;
-
 /// What a fake server saw.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
@@ -78,11 +76,6 @@ impl Fake {
         let server = Server::builder().add_service(service);
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         Self { url, seen }
-    }
-
-    /// The arguments that lead to it.
-    pub fn control(&self) -> ControlArgs {
-        ControlArgs { url: self.url.clone(), ..ControlArgs::default() }
     }
 
     /// What it saw so far.

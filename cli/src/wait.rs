@@ -7,8 +7,7 @@ use edgesync_proto::v1::{self, wait_for_offset_request::Edges};
 use serde::Serialize;
 
 use crate::{
-    args::ControlArgs,
-    connect::Server,
+    connect::{Server, Target},
     failure::{Failure, Outcome},
     fleet, format,
     output::{Columns, Printer, Show},
@@ -35,7 +34,7 @@ pub struct WaitArgs {
 /// If the server cannot be reached, or refuses.
 pub async fn run(
     args: WaitArgs,
-    control: &ControlArgs,
+    control: &Target,
     printer: &mut Printer,
 ) -> Result<Outcome, Failure> {
     let server = Server::control(control).await?;

@@ -21,6 +21,9 @@ pub const ENVIRONMENT: &str = "EDGESYNC_CONTROL_";
 /// Bounds of the time between heartbeats.
 const HEARTBEAT: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(60)];
 
+/// Bounds of the life of a login's token.
+const LOGIN_LIFETIME: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(24 * 3_600)];
+
 /// Bounds of the sessions that may begin in a second.
 const ADMIT_PER_SECOND: RangeInclusive<u32> = 1..=100_000;
 
@@ -40,6 +43,11 @@ pub struct Config {
     pub tls: TlsFiles,
     /// What happens to a SOA's serial when another record is changed.
     pub soa_serial: SoaSerial,
+    /// Who may do what; none: nothing is asked of anybody.
+    #[serde(default)]
+    pub access: Option<AccessConfig>,
+    /// What a principal may do in a second.
+    pub limits: LimitsConfig,
     /// The log.
     pub log: LogConfig,
     /// The sessions.
@@ -58,6 +66,40 @@ pub enum SoaSerial {
     Raise,
     /// It stays.
     Keep,
+}
+
+/// Who may do what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessConfig {
+    /// The policy file.
+    pub policy: PathBuf,
+    /// How long the token of a login lives.
+    #[serde(default = "AccessConfig::login_lifetime")]
+    pub login_lifetime: Period,
+    /// Logins that may be tried in a minute, by user and by address.
+    #[serde(default = "AccessConfig::logins_per_minute")]
+    pub logins_per_minute: u32,
+}
+
+impl AccessConfig {
+    fn login_lifetime() -> Period {
+        Period::from_secs(900)
+    }
+
+    const fn logins_per_minute() -> u32 {
+        10
+    }
+}
+
+/// What a principal may do in a second, where access is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Writes.
+    pub writes_per_second: u32,
+    /// Octets of them.
+    pub bytes_per_second: ByteSize,
 }
 
 /// The log.
@@ -120,6 +162,11 @@ impl Default for Config {
             insecure: false,
             tls: TlsFiles::default(),
             soa_serial: SoaSerial::Raise,
+            access: None,
+            limits: LimitsConfig {
+                writes_per_second: 20_000,
+                bytes_per_second: ByteSize::from_mib(64),
+            },
             log: LogConfig {
                 cache: ByteSize::from_mib(256),
                 recent: ByteSize::from_mib(64),
@@ -237,7 +284,19 @@ impl Config {
             let (key, bounds) = ("sessions.admit_per_second", "1 to 100000");
             return Err(InvalidConfig::Bounds { key, value: per_second.to_string(), bounds });
         }
+        if let Some(access) = &self.access {
+            let [least, most] = LOGIN_LIFETIME;
+            if !(least..=most).contains(&access.login_lifetime.get()) {
+                let (key, bounds) = ("access.login_lifetime", "1s to 1d");
+                let value = access.login_lifetime.to_string();
+                return Err(InvalidConfig::Bounds { key, value, bounds });
+            }
+        }
+        let no_logins = self.access.as_ref().is_some_and(|access| access.logins_per_minute == 0);
         let zero = [
+            ("access.logins_per_minute", no_logins),
+            ("limits.writes_per_second", self.limits.writes_per_second == 0),
+            ("limits.bytes_per_second", self.limits.bytes_per_second.as_u64() == 0),
             ("sessions.max_sessions", self.sessions.max_sessions == 0),
             ("sessions.admit_burst", self.sessions.admit_burst == 0),
             ("sessions.max_greeting", self.sessions.max_greeting == 0),
@@ -276,6 +335,8 @@ impl Config {
             ("metrics_listen", self.metrics_listen != other.metrics_listen),
             ("insecure", self.insecure != other.insecure),
             ("tls", self.tls != other.tls),
+            ("access", self.access != other.access),
+            ("limits", self.limits != other.limits),
             ("log", self.log.needs_restart(&other.log)),
             ("sessions", self.sessions != other.sessions),
             ("snapshots", self.snapshots != other.snapshots),
@@ -301,6 +362,18 @@ mod tests {
     use super::*;
 
     const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/edgesync-control.toml");
+
+    #[test]
+    fn the_commented_access_table_of_the_example_is_right() {
+        let text = fs::read_to_string(Path::new(EXAMPLE)).unwrap();
+        let whole: String = text
+            .lines()
+            .map(|line| line.strip_prefix("#:").unwrap_or(line).to_owned() + "\n")
+            .collect();
+        let access = load_text(&whole).unwrap().access.unwrap();
+        assert_eq!(access.login_lifetime, AccessConfig::login_lifetime());
+        assert_eq!(access.logins_per_minute, AccessConfig::logins_per_minute());
+    }
 
     fn flags(arguments: &[&str]) -> Flags {
         Flags::try_parse_from([&["edgesync-control"], arguments].concat()).unwrap()
@@ -331,6 +404,8 @@ mod tests {
             "ca",
             "crl",
             "soa_serial",
+            "writes_per_second",
+            "bytes_per_second",
             "cache",
             "recent",
             "queue",
@@ -357,6 +432,7 @@ mod tests {
             ("[log]\ncash = \"1MiB\"", "log.cache"),
             ("[snapshots]\nat_one = 1", "snapshots.at_once"),
             ("[sessions]\nheart_beat = \"1s\"", "sessions.heartbeat"),
+            ("[limits]\nwrite_per_second = 1", "limits.writes_per_second"),
             ("[drain]\ngrce = \"1s\"", "drain.grace"),
         ] {
             let refused = load_text(text).unwrap_err().to_string();
@@ -410,6 +486,10 @@ mod tests {
             "[sessions]\nadmit_per_second = 100001",
             "[sessions]\nadmit_burst = 0",
             "[sessions]\nmax_greeting = 0",
+            "[limits]\nwrites_per_second = 0",
+            "[limits]\nbytes_per_second = \"0B\"",
+            "[access]\npolicy = \"p\"\nlogin_lifetime = \"2d\"",
+            "[access]\npolicy = \"p\"\nlogins_per_minute = 0",
             "soa_serial = \"lift\"",
             "listen = \"here\"",
             "[log]\ncache = \"big\"",

@@ -41,6 +41,32 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             Unit::Count,
             "Reloads of the configuration; result is ok or error, which keeps the old one.",
         ),
+        // Who may do what.
+        (
+            Counter,
+            "edgesync_control_access_denials_total",
+            Unit::Count,
+            "Calls and streams that were not let through or were cut, by gRPC code.",
+        ),
+        (Counter, "edgesync_control_logins_total", Unit::Count, "Logins; result is ok or refused."),
+        (
+            Counter,
+            "edgesync_control_policy_loads_total",
+            Unit::Count,
+            "Loads of the access policy; result is ok or error, which keeps the old one.",
+        ),
+        (
+            Counter,
+            "edgesync_control_audit_untold_total",
+            Unit::Count,
+            "Entries that are only counted in the audit because there were too many.",
+        ),
+        (
+            Counter,
+            "edgesync_control_audit_failures_total",
+            Unit::Count,
+            "Times that the audit could not be written.",
+        ),
         // Station 2: the log.
         (
             Histogram,

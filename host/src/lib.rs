@@ -7,6 +7,7 @@
 pub mod accept;
 pub mod audit;
 pub mod config;
+pub mod credential;
 pub mod exit;
 pub mod listen;
 pub mod lock;
@@ -18,6 +19,7 @@ pub mod peer;
 pub mod place;
 mod process;
 pub mod room;
+pub mod secret;
 pub mod signals;
 pub mod systemd;
 pub mod tls;

@@ -29,6 +29,10 @@ pub struct Stack {
     pub control_environment: Vec<(&'static str, &'static str)>,
     /// Where each edge connects to.
     edge_urls: Vec<String>,
+    /// Configuration file of the control plane, if it has one.
+    pub control_config: Option<PathBuf>,
+    /// File with the token of the operator's command, if it has one.
+    pub token_file: Option<PathBuf>,
     /// Environment variables that edges are started with.
     pub edge_environment: Vec<(&'static str, &'static str)>,
 }
@@ -113,10 +117,30 @@ impl Stack {
             control_dir: dir.path().join("control"),
             edge_dirs: (0..edges).map(|n| dir.path().join(format!("edge-{n}"))).collect(),
             control_environment: Vec::new(),
+            control_config: None,
+            token_file: None,
             edge_urls: vec![format!("http://{control_address}"); edges],
             edge_environment: Vec::new(),
             dir,
         }
+    }
+
+    /// Has the control plane keep access: with an operator whose token the command sends, and what else a
+    /// policy says.
+    ///
+    /// # Panics
+    /// If the files cannot be written.
+    pub fn keep_access(&mut self, policy: &str) {
+        let (token, file) = (self.dir().join("operator.token"), self.dir().join("policy.toml"));
+        let made = self.run(&["access", "new-token", token.to_str().expect("UTF-8")]).good();
+        let grant = |role| format!("[[principal.grant]]\nrole = \"{role}\"\nzones = [\".\"]\n");
+        let (operator, admin) = (grant("operator"), grant("zone_admin"));
+        let root =
+            format!("[[principal]]\nname = \"root\"\n[[principal.token]]\n{made}{operator}{admin}");
+        std::fs::write(&file, root + policy).expect("the policy is written");
+        let config = self.dir().join("control.toml");
+        std::fs::write(&config, format!("[access]\npolicy = {file:?}\n")).expect("it is written");
+        (self.control_config, self.token_file) = (Some(config), Some(token));
     }
 
     /// Has the control plane keep its log elsewhere, such as on a disk that will fail.
@@ -184,6 +208,9 @@ impl Stack {
         command.arg("--data-dir").arg(&self.control_dir);
         command.args(["--listen", &self.control_address.to_string()]);
         command.args(["--metrics-listen", &self.control_metrics.to_string(), "--insecure"]);
+        if let Some(file) = &self.control_config {
+            command.arg("--config").arg(file);
+        }
         command.envs(self.control_environment.iter().copied());
         self.control = Some(Process::start(&mut command, &self.dir().join("control.log")));
     }
@@ -249,6 +276,12 @@ impl Stack {
     pub fn run_with(&self, arguments: &[&str], input: &str) -> Ran {
         let mut command = Command::new(program("edgesync"));
         command.args(arguments).env("EDGESYNC_CONTROL", self.url());
+        // Not the login of who runs the tests.
+        command.env("XDG_STATE_HOME", self.dir()).env_remove("EDGESYNC_TOKEN");
+        match &self.token_file {
+            Some(file) => command.env("EDGESYNC_TOKEN_FILE", file),
+            None => command.env_remove("EDGESYNC_TOKEN_FILE"),
+        };
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("edgesync runs");
         let mut stdin = child.stdin.take().expect("a pipe");

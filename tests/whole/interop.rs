@@ -31,6 +31,33 @@ fn a_python_client_made_of_the_proto_files_writes_reads_and_follows_the_log() {
     println!("{}", String::from_utf8_lossy(&output.stdout));
 }
 
+#[test]
+fn a_python_client_logs_in_by_its_metadata_and_may_do_what_it_may() {
+    let Some(python) = python() else { return };
+    let mut stack = Stack::prepare(0);
+    let password = stack.dir().join("password");
+    fs::write(&password, "correct horse").unwrap();
+    fs::set_permissions(&password, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let path = password.to_str().unwrap();
+    let hash = stack.run(&["access", "hash-password", "--password-file", path]).good();
+    let grant = "[[principal.grant]]\nrole = \"editor\"\nzones = [\"interop.example\"]\n";
+    stack.keep_access(&format!("[[principal]]\nname = \"python\"\n{hash}{grant}"));
+    stack.start_control();
+    let _ = stack.run(&["zone", "create", "interop.example", "--ns", "ns1.example."]).good();
+    let _ = stack.run(&["zone", "create", "other.example", "--ns", "ns1.example."]).good();
+    let here = env!("CARGO_MANIFEST_DIR");
+    let output = Command::new(python)
+        .arg(format!("{here}/interop/access.py"))
+        .arg(format!("{here}/../proto"))
+        .arg(stack.url().trim_start_matches("http://"))
+        .args(["python", path])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    println!("{}", String::from_utf8_lossy(&output.stdout));
+}
+
 /// Records of many types, as people write them.
 const TYPES: &str = r#"$TTL 300
 @ SOA ns1 hostmaster 1 1800 900 604800 300

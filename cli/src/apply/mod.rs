@@ -16,8 +16,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 use crate::{
-    args::{ControlArgs, GuardArgs},
-    connect::Server,
+    args::GuardArgs,
+    connect::{Server, Target},
     failure::{Failure, Outcome},
     format,
     output::{Printer, Show},
@@ -86,7 +86,7 @@ impl Show for Summary {
 /// If the file cannot be read, the server cannot be reached, or it refuses a block.
 pub async fn run(
     args: ApplyArgs,
-    control: &ControlArgs,
+    control: &Target,
     printer: &mut Printer,
 ) -> Result<Outcome, Failure> {
     let origin = Name::parse_origin(&args.origin).map_err(|e| Failure::Usage(e.to_string()))?;

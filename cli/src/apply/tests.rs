@@ -15,7 +15,7 @@ async fn applied(fake: &Fake, in_flight: usize) -> Result<Summary, Failure> {
     let origin = Name::parse_origin("example.com").unwrap();
     let blocks = parse(&text(), &origin, "changes.txt").unwrap().into();
     let applying = Applying { blocks, origin: &origin, file: "changes.txt", override_guard: false };
-    let server = Server::control(&fake.control()).await.unwrap();
+    let server = Server::control(&Target::open(&fake.url)).await.unwrap();
     applying.apply(&server, in_flight, &ProgressBar::hidden()).await
 }
 

@@ -11,7 +11,10 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::PATIENCE;
-use crate::{args::ControlArgs, connect::Server, failure::Failure};
+use crate::{
+    connect::{Server, Target},
+    failure::Failure,
+};
 
 /// How long a process has to drain.
 const GRACE: Duration = Duration::from_secs(15);
@@ -89,8 +92,8 @@ impl Cluster {
     /// The control plane, once it answers.
     pub async fn control(&self) -> Result<Server, Failure> {
         let url = format!("http://{}", self.control_address);
-        let control = ControlArgs { url, ..ControlArgs::default() };
-        until_there(|| Server::control(&control)).await
+        let target = Target::open(&url);
+        until_there(|| Server::control(&target)).await
     }
 
     /// An edge, once it answers on its socket.

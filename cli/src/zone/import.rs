@@ -19,8 +19,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response};
 
 use crate::{
-    args::{ControlArgs, GuardArgs, KeyArgs},
-    connect::Server,
+    args::{GuardArgs, KeyArgs},
+    connect::{Server, Target},
     failure::Failure,
     format,
     output::{Printer, Show},
@@ -87,11 +87,7 @@ impl Show for Imported {
 /// # Errors
 /// If the file cannot be read, the server cannot be reached, or it refuses; a fault in the file is
 /// told with its place.
-pub async fn run(
-    args: ImportArgs,
-    control: &ControlArgs,
-    printer: &mut Printer,
-) -> Result<(), Failure> {
+pub async fn run(args: ImportArgs, control: &Target, printer: &mut Printer) -> Result<(), Failure> {
     let name = Name::parse_origin(&args.origin).map_err(|e| Failure::Usage(e.to_string()))?;
     let source = Source::open(&args.file)?;
     let server = Server::control(control).await?;

@@ -5,8 +5,8 @@ use edgesync_proto::v1;
 use serde::Serialize;
 
 use crate::{
-    args::{ControlArgs, GuardArgs, KeyArgs},
-    connect::Server,
+    args::{GuardArgs, KeyArgs},
+    connect::{Server, Target},
     failure::{Failure, Outcome},
     format,
     output::{Printer, Row},
@@ -62,7 +62,7 @@ pub struct DeleteArgs {
 /// If an argument is wrong, the server cannot be reached, or it refuses.
 pub async fn run(
     command: ZoneCommand,
-    control: &ControlArgs,
+    control: &Target,
     printer: &mut Printer,
 ) -> Result<Outcome, Failure> {
     match command {

@@ -2,16 +2,15 @@
 //! write into the log's audit (rule 1), never into what is streamed.
 
 use edgesync_core::{limits::IDEMPOTENCY_KEY_OCTETS, name::Name};
-use edgesync_host::peer::Peer;
 use edgesync_proto::v1;
 use prost::Message;
 use tonic::{Request, Status};
 
 use super::methods::Method;
-use crate::log::{Action, Caller, IdempotencyKey, Write};
-
-/// The principal of a call that comes without credentials.
-const ANONYMOUS: &str = "anonymous";
+use crate::{
+    access::{Admitted, Denied},
+    log::{Action, Caller, IdempotencyKey, Write},
+};
 
 /// A request that may have an idempotency key.
 pub(super) trait Keyed: Message {
@@ -57,6 +56,7 @@ keyed! {
 /// A call that wants to write.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
+    pub(super) admitted: Admitted,
     pub(super) caller: Caller,
     pub(super) idempotency: Option<IdempotencyKey>,
 }
@@ -64,26 +64,31 @@ pub(super) struct Call {
 impl Call {
     /// Takes a request apart into who calls and what they ask.
     pub(super) fn take<M: Keyed>(request: Request<M>, method: Method) -> Result<(Self, M), Status> {
-        let caller = caller(&request, method);
+        let admitted = Admitted::of(&request)?;
+        let caller = admitted.caller(method.name);
         let mut message = request.into_inner();
         let idempotency = take_key(&mut message)?;
-        Ok((Self { caller, idempotency }, message))
+        Ok((Self { admitted, caller, idempotency }, message))
     }
 
-    /// The write that the call asks for.
-    pub(super) fn write(self, zone: Name, action: Action) -> Write {
-        let Self { caller, idempotency } = self;
-        Write { idempotency, ..Write::new(zone, action, caller) }
+    /// The write that the call asks for, in a zone that it names.
+    pub(super) fn write(self, zone: Name, action: Action) -> Result<Write, Denied> {
+        let Self { admitted, caller, idempotency } = self;
+        let authorized = admitted.write(zone, caller)?;
+        Ok(Write::new(authorized, action).keyed(idempotency))
     }
-}
 
-/// Who makes a request.
-pub(super) fn caller<T>(request: &Request<T>, method: Method) -> Caller {
-    let peer = request.extensions().get::<Peer>();
-    Caller {
-        principal: ANONYMOUS.to_owned(),
-        peer: peer.map_or_else(|| "unix".to_owned(), ToString::to_string),
-        method: method.name,
+    /// The write that the call asks for, in the zone of a record that it names by id.
+    pub(super) fn write_unnamed(self, zone: Name, action: Action) -> Result<Write, Denied> {
+        let Self { admitted, caller, idempotency } = self;
+        let authorized = admitted.write_unnamed(zone, caller)?;
+        Ok(Write::new(authorized, action).keyed(idempotency))
+    }
+
+    /// A write that changes nothing: what an earlier call with the same key was told.
+    pub(super) fn question(self, action: Action) -> Write {
+        let Self { admitted, caller, idempotency } = self;
+        Write::new(admitted.question(caller), action).keyed(idempotency)
     }
 }
 

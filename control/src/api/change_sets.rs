@@ -24,7 +24,10 @@ use super::{
     record::{gone, target},
     status,
 };
-use crate::log::{Caller, Committed, Log, Pending, View, WriteError};
+use crate::{
+    access::{Admitted, Denied},
+    log::{Caller, Committed, Log, Pending, View, WriteError},
+};
 
 /// Change sets of one stream that may be on their way.
 const IN_FLIGHT: usize = 256;
@@ -45,16 +48,19 @@ enum Answer {
 pub(super) fn apply(
     api: &Api,
     request: Request<Streaming<v1::ApplyChangeSetsRequest>>,
-) -> impl Stream<Item = Result<v1::ApplyChangeSetsResponse, Status>> + Send + use<> {
+) -> Result<impl Stream<Item = Result<v1::ApplyChangeSetsResponse, Status>> + Send + use<>, Status>
+{
+    let admitted = Admitted::of(&request)?;
     let intake = Intake {
         api: api.clone(),
-        caller: caller::caller(&request, methods::APPLY_CHANGE_SETS),
+        caller: admitted.caller(methods::APPLY_CHANGE_SETS.name),
+        admitted,
         stream: Arc::default(),
         refused: false,
     };
     let (answers, receiver) = mpsc::channel(IN_FLIGHT);
     tokio::spawn(intake.run(request.into_inner(), answers));
-    ReceiverStream::new(receiver).then(respond)
+    Ok(ReceiverStream::new(receiver).then(respond))
 }
 
 async fn respond(answer: Answer) -> Result<v1::ApplyChangeSetsResponse, Status> {
@@ -73,6 +79,7 @@ async fn respond(answer: Answer) -> Result<v1::ApplyChangeSetsResponse, Status> 
 /// The taking in of one stream.
 struct Intake {
     api: Api,
+    admitted: Admitted,
     caller: Caller,
     /// Set by the sequencer at the first refusal, for what is already in its queue.
     stream: Arc<AtomicBool>,
@@ -119,8 +126,12 @@ impl Intake {
     async fn take(&self, mut request: v1::ApplyChangeSetsRequest) -> Result<Answer, v1::Refusal> {
         let whole = |status: Status| status::refusal_at(&status, None);
         let idempotency = caller::take_key(&mut request).map_err(whole)?;
-        let call = Call { caller: self.caller.clone(), idempotency };
+        let (admitted, caller) = (self.admitted.clone(), self.caller.clone());
+        let call = Call { admitted, caller, idempotency };
         let zone = origin(&request.zone).map_err(whole)?;
+        // Each set anew: what was allowed when the stream began may not be any more.
+        let denied = |denied: Denied| whole(denied.status());
+        self.admitted.may(&zone).map_err(denied)?;
         let override_guard = request.override_guard;
         let serial = if request.raise_serial { self.api.serial() } else { Serial::AsWritten };
         let reader = Reader { log: self.api.log.clone(), zone: zone.clone(), view: None };
@@ -133,10 +144,10 @@ impl Intake {
                 return replayed.map(Answer::Replayed).ok_or(refusal);
             }
         };
-        let mut write = call.write(zone, change(operations, serial));
+        let mut write = call.write(zone, change(operations, serial)).map_err(denied)?;
         write.stream = Some(Arc::clone(&self.stream));
         write.override_guard = override_guard;
-        let submitted = self.api.log.submit(write).await;
+        let submitted = self.api.log.submit_in_turn(write).await;
         submitted.map(Answer::Waiting).map_err(|error| status::refusal(&error))
     }
 }

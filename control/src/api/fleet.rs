@@ -14,11 +14,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api, blocking, caller, log_pages, methods,
+    Api, blocking, log_pages, methods,
     pages::{self, PageStream},
     status,
 };
-use crate::fleet::{EdgeState, EdgeView, WaitError, Waited, Wanted};
+use crate::{
+    access::Admitted,
+    fleet::{EdgeState, EdgeView, WaitError, Waited, Wanted},
+};
 
 /// Time between two messages of `WatchEdges`, at the least.
 const WATCH_PAUSE: Duration = Duration::from_millis(100);
@@ -77,8 +80,10 @@ impl FleetService for Api {
         &self,
         request: Request<v1::ForgetEdgeRequest>,
     ) -> Result<Response<v1::ForgetEdgeResponse>, Status> {
+        let admitted = Admitted::of(&request)?;
         let id = edge_id(&request.into_inner().id)?;
-        self.fleet.forget(&id).map_err(|error| status::forget(&error))?;
+        let forget = async { self.fleet.forget(&id).map_err(|error| status::forget(&error)) };
+        admitted.around(&format!("edge {id}"), forget).await?;
         Ok(Response::new(v1::ForgetEdgeResponse {}))
     }
 
@@ -86,15 +91,21 @@ impl FleetService for Api {
         &self,
         request: Request<v1::CompactLogRequest>,
     ) -> Result<Response<v1::CompactLogResponse>, Status> {
-        self.compact(request.into_inner().upto).await.map(Response::new)
+        let admitted = Admitted::of(&request)?;
+        let upto = request.into_inner().upto;
+        let compact = self.compact(upto);
+        admitted.around(&format!("up to offset {upto}"), compact).await.map(Response::new)
     }
 
     async fn freeze(
         &self,
         request: Request<v1::FreezeRequest>,
     ) -> Result<Response<v1::FreezeResponse>, Status> {
-        let caller = caller::caller(&request, methods::FREEZE);
-        let release = self.freeze_release(caller, &request.into_inner().reason).await?;
+        let admitted = Admitted::of(&request)?;
+        let caller = admitted.caller(methods::FREEZE.name);
+        let reason = request.into_inner().reason;
+        let freeze = self.freeze_release(caller, &reason);
+        let release = admitted.around(&reason, freeze).await?;
         Ok(Response::new(v1::FreezeResponse { release: Some(release) }))
     }
 
@@ -102,8 +113,9 @@ impl FleetService for Api {
         &self,
         request: Request<v1::UnfreezeRequest>,
     ) -> Result<Response<v1::UnfreezeResponse>, Status> {
-        let caller = caller::caller(&request, methods::UNFREEZE);
-        let release = self.unfreeze_release(caller).await?;
+        let admitted = Admitted::of(&request)?;
+        let unfreeze = self.unfreeze_release(admitted.caller(methods::UNFREEZE.name));
+        let release = admitted.around("", unfreeze).await?;
         Ok(Response::new(v1::UnfreezeResponse { release: Some(release) }))
     }
 
@@ -118,7 +130,8 @@ impl FleetService for Api {
         &self,
         request: Request<v1::ListLogRequest>,
     ) -> Result<Response<Self::ListLogStream>, Status> {
-        let pages = log_pages::open(self, &request.into_inner()).await?;
+        let admitted = Admitted::of(&request)?;
+        let pages = log_pages::open(self, admitted, &request.into_inner()).await?;
         Ok(Response::new(pages::stream(pages)))
     }
 }

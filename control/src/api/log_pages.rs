@@ -10,7 +10,10 @@ use super::{
     pages::{self, Pages},
     status,
 };
-use crate::log::{LogEntry, View};
+use crate::{
+    access::Admitted,
+    log::{LogEntry, View},
+};
 
 /// Change sets that are shown when the caller does not say from where on.
 const LAST: usize = 100;
@@ -22,15 +25,22 @@ const LINES: usize = 10_000;
 /// The change sets that are still to be sent.
 pub(super) struct LogPages {
     view: View,
+    /// Shown are the zones that the caller may see.
+    admitted: Admitted,
     zone: Option<Name>,
     after: Offset,
     left: usize,
 }
 
 /// Opens the part of the log that a caller asks for.
-pub(super) async fn open(api: &Api, message: &v1::ListLogRequest) -> Result<LogPages, Status> {
+pub(super) async fn open(
+    api: &Api,
+    admitted: Admitted,
+    message: &v1::ListLogRequest,
+) -> Result<LogPages, Status> {
     let zone = Some(message.zone.as_str()).filter(|text| !text.is_empty());
     let zone = zone.map(origin).transpose()?;
+    zone.as_ref().map_or(Ok(()), |zone| admitted.may(zone))?;
     let limit = usize::try_from(message.limit).ok().filter(|limit| *limit > 0);
     let view = api.view().await?;
     let from = message.from;
@@ -41,7 +51,7 @@ pub(super) async fn open(api: &Api, message: &v1::ListLogRequest) -> Result<LogP
         };
         // What is compacted is told before anything is sent.
         view.entries(after, 0).map_err(|error| status::read(&error))?;
-        Ok(LogPages { view, zone, after, left: limit.unwrap_or(usize::MAX) })
+        Ok(LogPages { view, admitted, zone, after, left: limit.unwrap_or(usize::MAX) })
     })
     .await?
 }
@@ -87,7 +97,9 @@ impl LogPages {
     /// in several messages of the same offsets.
     fn messages(&self, entry: &LogEntry) -> Result<Vec<v1::ListLogResponse>, Status> {
         let set = decode_set(entry.body.clone()).map_err(|error| unreadable(entry, &error))?;
-        if self.zone.as_ref().is_some_and(|zone| *zone != set.zone) {
+        if self.zone.as_ref().is_some_and(|zone| *zone != set.zone)
+            || !self.admitted.sees(&set.zone)
+        {
             return Ok(Vec::new());
         }
         let audit = self.view.audit(entry.last).map_err(|error| status::store(&error))?;

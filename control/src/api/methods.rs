@@ -77,6 +77,26 @@ methods! {
     UNFREEZE = "edgesync.v1.FleetService" / "Unfreeze" Work;
     /// Reads how far the log is released.
     GET_RELEASE = "edgesync.v1.FleetService" / "GetRelease" Work;
+    /// Gives a token for a password.
+    LOGIN = "edgesync.v1.AccessService" / "Login" Work;
+    /// Ends a login.
+    LOGOUT = "edgesync.v1.AccessService" / "Logout" Work;
+    /// Tells who calls.
+    WHO_AM_I = "edgesync.v1.AccessService" / "WhoAmI" Work;
+    /// Reads who may do what.
+    LIST_PRINCIPALS = "edgesync.v1.AccessService" / "ListPrincipals" Work;
+    /// Gives a principal a password.
+    SET_PASSWORD = "edgesync.v1.AccessService" / "SetPassword" Work;
+    /// Takes a principal out.
+    REMOVE_PRINCIPAL = "edgesync.v1.AccessService" / "RemovePrincipal" Work;
+    /// Gives a principal a token.
+    CREATE_TOKEN = "edgesync.v1.AccessService" / "CreateToken" Work;
+    /// Ends a token.
+    REVOKE_TOKEN = "edgesync.v1.AccessService" / "RevokeToken" Work;
+    /// Gives a principal a role.
+    GRANT_ROLE = "edgesync.v1.AccessService" / "GrantRole" Work;
+    /// Takes a role away.
+    REVOKE_ROLE = "edgesync.v1.AccessService" / "RevokeRole" Work;
     /// A session.
     SYNC = "edgesync.v1.SyncService" / "Sync" Open;
     /// Asks for health.

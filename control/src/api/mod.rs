@@ -1,6 +1,7 @@
 //! Station 1, the API: takes what callers ask, reads and checks it, and hands it to the log. Text
 //! becomes operations here; whether they may be is decided by the sequencer, on the state they meet.
 
+mod access;
 mod caller;
 mod change_sets;
 mod fleet;
@@ -106,7 +107,7 @@ impl Api {
             return Ok(None);
         }
         let nothing = change(Vec::new(), Serial::AsWritten);
-        match self.log.commit(call.clone().write(Name::root(), nothing)).await {
+        match self.log.commit(call.clone().question(nothing)).await {
             Ok(committed) => Ok(Some(committed)),
             Err(WriteError::Empty) => Ok(None),
             Err(error) => Err(status::refused(&error)),

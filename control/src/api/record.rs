@@ -20,7 +20,10 @@ use super::{
     Api, caller::Call, change, change_sets, import, methods, origin, pages, receipt, record_pages,
     status, version,
 };
-use crate::log::{Committed, Write, WriteError};
+use crate::{
+    access::Admitted,
+    log::{Committed, WriteError},
+};
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -38,7 +41,7 @@ impl RecordService for Api {
         let data = message.record.ok_or_else(|| Status::invalid_argument("record is missing"))?;
         let data = convert::record_data(&zone, data).map_err(|e| status::bad_input(&e))?;
         let action = change(vec![Operation::Create(data)], self.serial());
-        let committed = self.commit(call.write(zone, action)).await?;
+        let committed = self.commit(call.write(zone, action)?).await?;
         let record = self.written(&committed, RecordId(committed.first.0)).await?;
         let receipt = Some(receipt(&committed));
         Ok(Response::new(v1::CreateRecordResponse { record: Some(record), receipt }))
@@ -55,6 +58,7 @@ impl RecordService for Api {
         }
         let committed = match self.find(RecordId(id)).await? {
             Some((zone, record)) => {
+                call.admitted.may_unnamed(&zone)?;
                 let rdata = rdata.map(|text| rdata::parse(record.rtype, &text, &zone)).transpose();
                 let operation = Operation::Edit {
                     target: target(record, if_version),
@@ -62,8 +66,9 @@ impl RecordService for Api {
                     rdata: rdata.map_err(|error| status::bad_input(&error))?,
                     whole_rrset: true,
                 };
-                let write = call.write(zone, change(vec![operation], self.serial()));
-                self.commit(Write { override_guard, ..write }).await?
+                let action = change(vec![operation], self.serial());
+                let write = call.write_unnamed(zone, action)?;
+                self.commit(write.overriding(override_guard)).await?
             }
             None => self.replayed_or_gone(&call, RecordId(id)).await?,
         };
@@ -81,8 +86,9 @@ impl RecordService for Api {
         let committed = match self.find(RecordId(id)).await? {
             Some((zone, record)) => {
                 let operation = Operation::Delete(target(record, if_version));
-                let write = call.write(zone, change(vec![operation], self.serial()));
-                self.commit(Write { override_guard, ..write }).await?
+                let action = change(vec![operation], self.serial());
+                let write = call.write_unnamed(zone, action)?;
+                self.commit(write.overriding(override_guard)).await?
             }
             None => self.replayed_or_gone(&call, RecordId(id)).await?,
         };
@@ -93,8 +99,10 @@ impl RecordService for Api {
         &self,
         request: Request<v1::GetRecordRequest>,
     ) -> Result<Response<v1::GetRecordResponse>, Status> {
+        let admitted = Admitted::of(&request)?;
         let id = RecordId(request.into_inner().id);
         let (zone, record) = self.find(id).await?.ok_or_else(|| gone(id))?;
+        admitted.may_unnamed(&zone)?;
         let record = Some(convert::record(&zone, &record));
         Ok(Response::new(v1::GetRecordResponse { record }))
     }
@@ -103,7 +111,8 @@ impl RecordService for Api {
         &self,
         request: Request<v1::ListRecordsRequest>,
     ) -> Result<Response<Self::ListRecordsStream>, Status> {
-        let pages = record_pages::open(self, request.into_inner()).await?;
+        let admitted = Admitted::of(&request)?;
+        let pages = record_pages::open(self, &admitted, request.into_inner()).await?;
         Ok(Response::new(pages::stream(pages)))
     }
 
@@ -118,7 +127,7 @@ impl RecordService for Api {
         &self,
         request: Request<Streaming<v1::ApplyChangeSetsRequest>>,
     ) -> Result<Response<Self::ApplyChangeSetsStream>, Status> {
-        Ok(Response::new(Box::pin(change_sets::apply(self, request))))
+        Ok(Response::new(Box::pin(change_sets::apply(self, request)?)))
     }
 }
 

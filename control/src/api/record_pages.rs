@@ -12,7 +12,10 @@ use super::{
     pages::{self, Pages},
     status,
 };
-use crate::log::{View, WriteError};
+use crate::{
+    access::Admitted,
+    log::{View, WriteError},
+};
 
 /// Records of one message at the most.
 const RECORDS: usize = 500;
@@ -33,9 +36,11 @@ pub(super) struct RecordPages {
 /// Opens the list that a caller asks for.
 pub(super) async fn open(
     api: &Api,
+    admitted: &Admitted,
     message: v1::ListRecordsRequest,
 ) -> Result<RecordPages, Status> {
     let zone = origin(&message.zone)?;
+    admitted.may(&zone)?;
     let owner = Some(message.owner.as_str()).filter(|text| !text.is_empty());
     let owner = owner.map(|text| Name::parse(text, &zone)).transpose();
     let owner = owner.map_err(|error| status::bad_input(&error))?;

@@ -9,6 +9,7 @@ use edgesync_proto::v1;
 use tonic::{Code, Status};
 
 use crate::{
+    access::exhausted,
     fleet::{ForgetError, WaitError},
     log::{HistoryError, ReadError, WriteError},
 };
@@ -51,6 +52,9 @@ pub(super) fn history(error: &HistoryError) -> Status {
 pub(super) fn refused(error: &WriteError) -> Status {
     let (code, reason) = class(error);
     metrics::counter!("edgesync_control_refusals_total", "reason" => reason).increment(1);
+    if let WriteError::TooFast { retry_after } = error {
+        return exhausted(&one_line(error), *retry_after);
+    }
     Status::new(code, one_line(error))
 }
 
@@ -82,6 +86,8 @@ const fn class(error: &WriteError) -> (Code, &'static str) {
         WriteError::NoGeneration(_) => (Code::Aborted, "import_overtaken"),
         WriteError::KeyReused => (Code::FailedPrecondition, "key_reused"),
         WriteError::Guard { .. } => (Code::FailedPrecondition, "guard"),
+        WriteError::NotAllowed(_) => (Code::PermissionDenied, "not_allowed"),
+        WriteError::TooFast { .. } => (Code::ResourceExhausted, "too_fast"),
         WriteError::StreamRefused => (Code::Aborted, "stream_refused"),
         WriteError::Empty => (Code::InvalidArgument, "empty"),
         WriteError::DiskFull(_) => (Code::ResourceExhausted, "disk_full"),

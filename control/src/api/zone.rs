@@ -23,7 +23,10 @@ use super::{
     pages::{self, PageStream, Pages},
     receipt, status, version,
 };
-use crate::log::{Action, Committed, View, WriteError};
+use crate::{
+    access::Admitted,
+    log::{Action, Committed, View, WriteError},
+};
 
 /// Zones of one message at the most.
 const ZONES: usize = 500;
@@ -41,7 +44,7 @@ impl ZoneService for Api {
         let name = zone.clone();
         let records = blocking(move || records_of(&name, message.records)).await??;
         let action = Action::CreateZone(records.clone());
-        let committed = self.commit(call.write(zone.clone(), action)).await?;
+        let committed = self.commit(call.write(zone.clone(), action)?).await?;
         let zone = Some(created(&zone, records, &committed));
         Ok(Response::new(v1::CreateZoneResponse { zone, receipt: Some(receipt(&committed)) }))
     }
@@ -52,10 +55,10 @@ impl ZoneService for Api {
     ) -> Result<Response<v1::DeleteZoneResponse>, Status> {
         let (call, message) = Call::take(request, methods::DELETE_ZONE)?;
         let zone = origin(&message.origin)?;
-        let name = zone.clone();
+        let mut write = call.write(zone.clone(), Action::DeleteZone)?;
+        let name = zone;
         // Counted just before: without if_version a change in between is not in it.
         let there = self.read(move |view| view.zone(&name)).await?;
-        let mut write = call.write(zone, Action::DeleteZone);
         write.if_zone_version = version(message.if_version);
         write.override_guard = message.override_guard;
         let committed = self.commit(write).await?;
@@ -69,6 +72,7 @@ impl ZoneService for Api {
     ) -> Result<Response<v1::RestoreZoneResponse>, Status> {
         let (call, message) = Call::take(request, methods::RESTORE_ZONE)?;
         let (zone, offset) = (origin(&message.origin)?, Offset(message.offset));
+        call.admitted.may(&zone)?;
         self.restore(call, zone, offset, message.override_guard).await.map(Response::new)
     }
 
@@ -76,7 +80,9 @@ impl ZoneService for Api {
         &self,
         request: Request<v1::GetZoneRequest>,
     ) -> Result<Response<v1::GetZoneResponse>, Status> {
+        let admitted = Admitted::of(&request)?;
         let zone = origin(&request.into_inner().origin)?;
+        admitted.may(&zone)?;
         let name = zone.clone();
         let read = move |view: &View| {
             view.zone(&name)?.map(|state| zone_of(view, &name, &state)).transpose()
@@ -88,12 +94,13 @@ impl ZoneService for Api {
 
     async fn list_zones(
         &self,
-        _request: Request<v1::ListZonesRequest>,
+        request: Request<v1::ListZonesRequest>,
     ) -> Result<Response<Self::ListZonesStream>, Status> {
+        let admitted = Admitted::of(&request)?;
         let view = self.view().await?;
         let opened = blocking(move || {
             let position = view.position().map_err(|error| status::store(&error))?;
-            Ok::<_, Status>(ZonePages { view, position, after: None, over: false })
+            Ok::<_, Status>(ZonePages { view, admitted, position, after: None, over: false })
         });
         Ok(Response::new(pages::stream(opened.await??)))
     }
@@ -150,6 +157,8 @@ fn zone_of(view: &View, origin: &Name, state: &ZoneState) -> Result<v1::Zone, re
 /// The zones that are still to be sent.
 struct ZonePages {
     view: View,
+    /// Shown are the zones that the caller may see.
+    admitted: Admitted,
     position: Position,
     after: Option<Name>,
     over: bool,
@@ -159,20 +168,29 @@ impl Pages for ZonePages {
     type Page = v1::ListZonesResponse;
 
     fn next(&mut self) -> Result<Vec<Self::Page>, Status> {
-        if self.over {
-            return Ok(Vec::new());
+        while !self.over {
+            let zones = self.read()?;
+            if !zones.is_empty() {
+                return Ok(vec![v1::ListZonesResponse {
+                    zones,
+                    position: Some(self.position.into()),
+                }]);
+            }
         }
+        Ok(Vec::new())
+    }
+}
+
+impl ZonePages {
+    fn read(&mut self) -> Result<Vec<v1::Zone>, Status> {
         let mut read = || {
             let zones = self.view.zones(self.after.as_ref(), ZONES)?;
             self.over = zones.len() < ZONES;
             self.after = zones.last().map(|(origin, _)| origin.clone());
-            let shown = zones.iter().map(|(origin, state)| zone_of(&self.view, origin, state));
+            let seen = zones.iter().filter(|(origin, _)| self.admitted.sees(origin));
+            let shown = seen.map(|(origin, state)| zone_of(&self.view, origin, state));
             shown.collect::<Result<Vec<_>, _>>()
         };
-        let zones = read().map_err(|error| status::store(&error))?;
-        if zones.is_empty() {
-            return Ok(Vec::new());
-        }
-        Ok(vec![v1::ListZonesResponse { zones, position: Some(self.position.into()) }])
+        read().map_err(|error| status::store(&error))
     }
 }

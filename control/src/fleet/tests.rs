@@ -9,7 +9,10 @@ use edgesync_core::{
 };
 
 use super::*;
-use crate::log::{Action, Caller, Options, Write};
+use crate::{
+    access::Access,
+    log::{Action, Caller, Options, Write},
+};
 
 struct Bench {
     _dir: tempfile::TempDir,
@@ -38,7 +41,7 @@ async fn bench_for(max_sessions: usize) -> Bench {
     let soa = RecordData { owner: zone.clone(), rtype, ttl: 60, rdata };
     let caller = Caller { principal: String::new(), peer: String::new(), method: "test" };
     let action = Action::CreateZone(vec![soa]);
-    let write = Write::new(zone, action, caller);
+    let write = Write::new(Access::unrestricted().trust(caller, zone).unwrap(), action);
     assert_eq!(log.commit(write).await.unwrap().generation, Generation(1));
     let fleet = Fleet::open(log.clone(), admission(max_sessions)).unwrap();
     Bench { _dir: dir, fleet, log }

@@ -17,6 +17,8 @@ use edgesync_core::{
 use edgesync_proto::convert::encode_set;
 use redb::{Database, ReadableDatabase, ReadableTable};
 
+use crate::access::{Authorized, Rights};
+
 use super::{
     Committed, FleetRow, Write, WriteError, corrupt,
     guards::Guards,
@@ -28,6 +30,8 @@ use super::{
 
 /// What came of one write.
 pub(super) struct Outcome {
+    /// Who wrote, by which right.
+    pub(super) authorized: Authorized,
     /// What the caller is told.
     pub(super) answer: Result<Committed, WriteError>,
     /// What the sessions get.
@@ -80,7 +84,7 @@ pub(super) fn group(
         let octets = tables.octets()?;
         for Admission { write, room } in writes {
             let outcome = one(write, |write| match room {
-                Ok(()) => take(&mut tables, write, &mut context, &mut done),
+                Ok(()) => take(&mut tables, &write, &mut context, &mut done),
                 Err(full) => remembered(&tables.keys, &write, full),
             })?;
             done.outcomes.push(outcome);
@@ -120,6 +124,8 @@ fn remembered(
     write: &Write,
     full: WriteError,
 ) -> Result<Taken, Interrupted> {
+    // Who may no more is not told either what was answered before.
+    write.authorized.check(Rights::NONE)?;
     let remembered = idempotency::find(keys, write).map_err(damaged)?;
     let answer = remembered.unwrap_or(Err(full));
     answer.map(|committed| (committed, Vec::new())).map_err(Interrupted::Write)
@@ -131,18 +137,18 @@ fn one(
     take: impl FnOnce(Write) -> Result<Taken, Interrupted>,
 ) -> Result<Outcome, redb::Error> {
     use std::sync::atomic::Ordering::Relaxed;
-    let stream = write.stream.clone();
+    let (stream, authorized) = (write.stream.clone(), write.authorized.clone());
     let answer = if stream.as_ref().is_some_and(|refused| refused.load(Relaxed)) {
         Err(Interrupted::Write(WriteError::StreamRefused))
     } else {
         take(write)
     };
     match answer {
-        Ok((committed, sets)) => Ok(Outcome { answer: Ok(committed), sets }),
+        Ok((committed, sets)) => Ok(Outcome { authorized, answer: Ok(committed), sets }),
         Err(Interrupted::Store(error)) => Err(error),
         Err(Interrupted::Write(error)) => {
             stream.inspect(|refused| refused.store(true, Relaxed));
-            Ok(Outcome { answer: Err(error), sets: Vec::new() })
+            Ok(Outcome { authorized, answer: Err(error), sets: Vec::new() })
         }
     }
 }
@@ -182,35 +188,38 @@ type Taken = (Committed, Vec<(Name, CommittedSet)>);
 
 fn take(
     tables: &mut Tables<'_>,
-    write: Write,
+    write: &Write,
     context: &mut Context<'_>,
     done: &mut Done,
 ) -> Result<Taken, Interrupted> {
-    let remembered = idempotency::find(&tables.keys, &write).map_err(damaged)?;
+    write.authorized.check(Rights::NONE)?;
+    let remembered = idempotency::find(&tables.keys, write).map_err(damaged)?;
     if let Some(answer) = remembered {
         return answer.map(|committed| (committed, Vec::new())).map_err(Interrupted::Write);
     }
-    let mut states = tables.zone(&write.zone).map_err(damaged)?;
+    let mut states = tables.zone(write.zone()).map_err(damaged)?;
+    // What it does is known here; whether it still may be, too (rule 25).
+    write.authorized.check(write.needs(states.visible.is_some()))?;
     let first = done.head.offset.next();
-    let view = GenerationView { records: &tables.records, origin: &write.zone };
-    let prepared = prepare::prepare(&view, &write, &states, first).map_err(damaged)?;
+    let view = GenerationView { records: &tables.records, origin: write.zone() };
+    let prepared = prepare::prepare(&view, write, &states, first).map_err(damaged)?;
     let Prepared { sets, generation } = prepared;
-    context.guards.check(&write, &sets, &states, Instant::now())?;
+    context.guards.check(write, &sets, &states, Instant::now())?;
     let now = context.now;
     let mut committed = Vec::with_capacity(sets.len());
     for set in sets {
-        committed.push(append(tables, &set, &write, &mut states, now, done)?);
+        committed.push(append(tables, &set, write, &mut states, now, done)?);
     }
-    let zone_key = key::zone_key(&write.zone);
+    let zone_key = key::zone_key(write.zone());
     if states.is_empty() {
         tables.zones.remove(zone_key.as_slice())?;
     } else {
-        tables.zones.insert(&*zone_key, &*schema::zone_value(&zone_key, &write.zone, &states))?;
+        tables.zones.insert(&*zone_key, &*schema::zone_value(&zone_key, write.zone(), &states))?;
     }
     let position = done.head;
     let answer = Committed { first, position, generation, replayed: false };
-    idempotency::keep(tables, &write, &answer, now)?;
-    let zone = write.zone;
+    idempotency::keep(tables, write, &answer, now)?;
+    let zone = write.zone().clone();
     Ok((answer, committed.into_iter().map(|set| (zone.clone(), set)).collect()))
 }
 
@@ -246,7 +255,7 @@ fn append(
     let hash = done.head.hash;
     let entry = LogEntry { first, last, hash, committed: now, body: body.clone() };
     tables.log.insert(last.0, entry.value().as_slice())?;
-    tables.audit.insert(last.0, AuditEntry::value(last, &write.caller).as_slice())?;
+    tables.audit.insert(last.0, AuditEntry::value(last, write.caller()).as_slice())?;
     Ok(CommittedSet { prev, first, last, hash, body })
 }
 

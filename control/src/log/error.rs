@@ -33,6 +33,19 @@ pub enum WriteError {
     /// The key was used for another request.
     #[error("the idempotency key was used for another request: use a new key")]
     KeyReused,
+    /// Its caller may not do it, or may not any more (rule 25).
+    #[error("{0}")]
+    NotAllowed(String),
+    /// Its caller writes more than it may in a second.
+    #[error(
+        "this principal writes more than it may: wait {} ms, or have limits.writes_per_second or \
+         limits.bytes_per_second raised",
+        retry_after.as_millis()
+    )]
+    TooFast {
+        /// When there is room again.
+        retry_after: std::time::Duration,
+    },
     /// It takes more away than may go without a word (rule 10).
     #[error(
         "the zone {zone} has {of} records, and {touched} of them would be deleted or edited within a \

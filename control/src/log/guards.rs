@@ -33,7 +33,7 @@ impl Guards {
         if self.0.len() >= KEPT {
             self.0.retain(|_, guard| !guard.is_over(now));
         }
-        let place = (write.caller.principal.clone(), write.zone.clone());
+        let place = (write.caller().principal.clone(), write.zone().clone());
         let Some(first) = sets.first().map(|set| set.first) else { return Ok(()) };
         let begin = || ZoneGuard::new(zone, first, now);
         let guard = match self.0.entry(place) {
@@ -49,7 +49,7 @@ impl Guards {
         sets.iter().try_for_each(|set| guard.take(set, zone)).map_err(|exceeded| {
             metrics::counter!("edgesync_control_guard_refusals_total").increment(1);
             WriteError::Guard {
-                zone: write.zone.clone(),
+                zone: write.zone().clone(),
                 touched: exceeded.touched,
                 of: exceeded.of,
             }

@@ -22,7 +22,7 @@ const EXPIRED_AT_ONCE: usize = 256;
 fn table_key(write: &Write) -> Option<[u8; 32]> {
     let idempotency = write.idempotency.as_ref()?;
     let mut hasher = blake3::Hasher::new();
-    for text in [&write.caller.principal, write.caller.method, &idempotency.key] {
+    for text in [&write.caller().principal, write.caller().method, &idempotency.key] {
         hasher.update(&(text.len() as u64).to_be_bytes());
         hasher.update(text.as_bytes());
     }

@@ -2,6 +2,7 @@
 //! given its offsets by the one sequencer, becomes durable together with what it does to the
 //! records, and only then is released to the sessions and answered (invariants 1 to 3).
 
+mod access;
 mod backend;
 mod chain;
 mod commit;
@@ -52,6 +53,8 @@ pub use scrub::Scrub;
 use tokio::sync::{oneshot, watch};
 pub use view::{ReadError, View};
 
+use crate::access::{Authorized, Rights};
+
 use self::{
     pins::Pins,
     queue::{FreezeOrder, Order, Queue},
@@ -80,12 +83,10 @@ pub struct IdempotencyKey {
 /// A change set on its way in.
 #[derive(Clone, Debug)]
 pub struct Write {
-    /// Origin of the zone.
-    pub zone: Name,
+    /// That it may be: in which zone, and who asks.
+    authorized: Authorized,
     /// What is to be done.
     pub action: Action,
-    /// Who asks.
-    pub caller: Caller,
     /// The idempotency key, if there is one.
     pub idempotency: Option<IdempotencyKey>,
     /// The zone's version that the caller has seen; another one makes the write fail.
@@ -100,16 +101,67 @@ pub struct Write {
 impl Write {
     /// A write that asks for nothing special.
     #[must_use]
-    pub const fn new(zone: Name, action: Action, caller: Caller) -> Self {
+    pub const fn new(authorized: Authorized, action: Action) -> Self {
         Self {
-            zone,
+            authorized,
             action,
-            caller,
             idempotency: None,
             if_zone_version: None,
             override_guard: false,
             stream: None,
         }
+    }
+}
+
+impl Write {
+    /// The write under an idempotency key.
+    #[must_use]
+    pub fn keyed(self, idempotency: Option<IdempotencyKey>) -> Self {
+        Self { idempotency, ..self }
+    }
+
+    /// The write with the word whether it may do more than the guard lets pass.
+    #[must_use]
+    pub fn overriding(self, override_guard: bool) -> Self {
+        Self { override_guard, ..self }
+    }
+
+    /// Origin of the zone.
+    #[must_use]
+    pub const fn zone(&self) -> &Name {
+        self.authorized.zone()
+    }
+
+    /// Who asks.
+    #[must_use]
+    pub const fn caller(&self) -> &Caller {
+        self.authorized.caller()
+    }
+
+    /// What it needs the right to do, in a zone that there is or is not.
+    fn needs(&self, is_there: bool) -> Rights {
+        let records = match &self.action {
+            Action::CreateZone(_) | Action::DeleteZone => Rights::ZONE,
+            Action::Change { operations, .. } => {
+                operations.iter().fold(Rights::NONE, |rights, operation| match operation {
+                    Operation::Create(_) | Operation::Edit { .. } => rights.and(Rights::EDIT),
+                    Operation::Delete(_) => rights.and(Rights::DELETE),
+                })
+            }
+            // What is published takes the place of all that is there.
+            Action::OpenGeneration(_)
+            | Action::ExtendGeneration(..)
+            | Action::PublishGeneration(..)
+                if is_there =>
+            {
+                Rights::EDIT.and(Rights::DELETE)
+            }
+            Action::OpenGeneration(_)
+            | Action::ExtendGeneration(..)
+            | Action::PublishGeneration(..) => Rights::ZONE,
+            Action::DropGeneration(_) => Rights::NONE,
+        };
+        if self.override_guard { records.and(Rights::OVERRIDE) } else { records }
     }
 }
 
@@ -223,6 +275,25 @@ impl Log {
     /// # Errors
     /// If no more writes are taken.
     pub async fn submit(&self, write: Write) -> Result<Pending, WriteError> {
+        write.authorized.spend(queue::octets(&write))?;
+        self.take(write).await
+    }
+
+    /// The same, but a write that comes too fast waits for its turn: for streams, whose callers feel it
+    /// by being slowed down.
+    ///
+    /// # Errors
+    /// If no more writes are taken.
+    pub async fn submit_in_turn(&self, write: Write) -> Result<Pending, WriteError> {
+        let octets = queue::octets(&write);
+        while let Err(refused) = write.authorized.spend(octets) {
+            let WriteError::TooFast { retry_after } = refused else { return Err(refused) };
+            tokio::time::sleep(retry_after).await;
+        }
+        self.take(write).await
+    }
+
+    async fn take(&self, write: Write) -> Result<Pending, WriteError> {
         let (answer, answered) = oneshot::channel();
         self.shared.queue.send(write, answer).await.map_err(|_| self.stopped())?;
         Ok(Pending { answered, log: self.clone() })
@@ -250,13 +321,9 @@ impl Log {
         let read = || self.view()?.hidden_generations();
         let hidden = read().map_err(|error| WriteError::Store(error.to_string()))?;
         for (zone, generation) in hidden {
-            let caller = Caller {
-                principal: "edgesync-control".to_owned(),
-                peer: "-".to_owned(),
-                method: "start",
-            };
+            let authorized = Authorized::by_the_control_plane(zone.clone(), "start");
             let action = Action::DropGeneration(generation);
-            match self.commit(Write::new(zone.clone(), action, caller)).await {
+            match self.commit(Write::new(authorized, action)).await {
                 Ok(_) => tracing::info!(%zone, "an import that was never finished is given up"),
                 Err(error @ WriteError::DiskFull(_)) => {
                     tracing::warn!(%zone, %error, "an import that was never finished stays hidden");

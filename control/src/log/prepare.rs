@@ -49,9 +49,9 @@ pub(super) fn prepare(
     if let (Some(wanted), Some(has)) = (write.if_zone_version, version(states))
         && wanted != has
     {
-        return Err(WriteError::ZoneVersion { zone: write.zone.clone(), has, wanted }.into());
+        return Err(WriteError::ZoneVersion { zone: write.zone().clone(), has, wanted }.into());
     }
-    let zone = &write.zone;
+    let zone = write.zone();
     let draft = Draft { view, zone, states, first, override_guard: write.override_guard };
     match &write.action {
         Action::CreateZone(_) if states.visible.is_some() => {

@@ -40,6 +40,12 @@ pub(super) enum Order {
     Release { freeze: Option<FreezeOrder>, answer: oneshot::Sender<Result<View, WriteError>> },
     /// Compact up to an offset.
     Compact { upto: Offset, answer: oneshot::Sender<Result<Compaction, WriteError>> },
+    /// Keep what is said of a principal, or nothing more.
+    SaveAccess {
+        name: String,
+        row: Option<Vec<u8>>,
+        answer: oneshot::Sender<Result<(), WriteError>>,
+    },
 }
 
 /// Who freezes, and why.

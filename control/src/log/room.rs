@@ -203,7 +203,10 @@ mod tests {
     use redb::{StorageBackend, backends::InMemoryBackend};
 
     use super::*;
-    use crate::log::{Caller, IdempotencyKey, Log, Options};
+    use crate::{
+        access::Access,
+        log::{Caller, IdempotencyKey, Log, Options},
+    };
 
     /// A store in memory that counts the octets that are written to it.
     #[derive(Debug, Clone, Default)]
@@ -256,7 +259,9 @@ mod tests {
 
     fn write(action: Action) -> Write {
         let (principal, peer) = ("tester".to_owned(), "127.0.0.1:1".to_owned());
-        let mut write = Write::new(zone(), action, Caller { principal, peer, method: "test" });
+        let caller = Caller { principal, peer, method: "test" };
+        let authorized = Access::unrestricted().trust(caller, zone()).unwrap();
+        let mut write = Write::new(authorized, action);
         write.override_guard = true;
         write
     }

@@ -15,6 +15,7 @@
 //! | keys | BLAKE3 of principal, method, idempotency key | request hash (32), first (8), generation (8), time in µs (8), position (56) |
 //! | keys_by_time | time in µs, key | – |
 //! | fleet | edge id | `FleetRow` |
+//! | access | principal | what it is and may do (`access::text`) |
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -14,7 +14,7 @@ use redb::Database;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Compaction, FleetRow, Freeze, Released, Sampled, View, WriteError,
+    Compaction, FleetRow, Freeze, Released, Sampled, View, WriteError, access,
     commit::{self, Admission, Context, Outcome},
     corrupt::guarded,
     guards::Guards,
@@ -115,24 +115,37 @@ impl Sequencer {
                 taken.add(job);
             }
             garbage |= self.commit(taken)?;
-            match taken.order.take() {
-                Some(Order::Release { freeze, answer }) => {
-                    let released = match self.room.look().little() {
-                        Ok(()) => Ok(self.release(freeze)?),
-                        Err(full) => Err(full),
-                    };
-                    let _ = answer.send(released);
-                }
-                Some(Order::Compact { upto, answer }) => {
-                    self.compacting = Some(Compacting { upto, answer, sets: 0 });
-                }
-                None => {}
+            if let Some(order) = taken.order.take() {
+                self.carry_out(order)?;
             }
             garbage |= self.compact()?;
             if taken.close {
                 return Ok(());
             }
         }
+    }
+
+    fn carry_out(&mut self, order: Order) -> Result<(), redb::Error> {
+        match order {
+            Order::Release { freeze, answer } => {
+                let released = match self.room.look().little() {
+                    Ok(()) => Ok(self.release(freeze)?),
+                    Err(full) => Err(full),
+                };
+                let _ = answer.send(released);
+            }
+            Order::Compact { upto, answer } => {
+                self.compacting = Some(Compacting { upto, answer, sets: 0 });
+            }
+            Order::SaveAccess { name, row, answer } => {
+                let saved = match self.room.look().little() {
+                    Ok(()) => Ok(access::save(&self.database, &name, row)?),
+                    Err(full) => Err(full),
+                };
+                let _ = answer.send(saved);
+            }
+        }
+        Ok(())
     }
 
     /// Makes what was taken durable, releases it, answers. True if there is something to tidy up.
@@ -150,7 +163,8 @@ impl Sequencer {
         let group = commit::group(&self.database, before, writes, &fleet, context)?;
         let at = Instant::now();
         let (mut answers, mut released) = (Vec::with_capacity(group.outcomes.len()), Vec::new());
-        for Outcome { answer, sets } in group.outcomes {
+        for Outcome { authorized, answer, sets } in group.outcomes {
+            authorized.note(&answer);
             answers.push(answer);
             released
                 .extend(sets.into_iter().map(|(zone, set)| Arc::new(Released { set, zone, at })));

@@ -12,6 +12,7 @@ use edgesync_core::{
 use edgesync_proto::convert::decode_set;
 
 use super::*;
+use crate::access::Access;
 
 mod full;
 mod keeping;
@@ -46,12 +47,14 @@ fn a(owner: &str, last: u8) -> RecordData {
 }
 
 fn write(action: Action) -> Write {
-    let caller = Caller {
-        principal: "tester".to_owned(),
-        peer: "127.0.0.1:1".to_owned(),
-        method: "test/Write",
-    };
-    Write::new(origin(), action, caller)
+    Write::new(by("tester", origin()), action)
+}
+
+/// The right of somebody to write to a zone.
+fn by(principal: &str, zone: Name) -> Authorized {
+    let (principal, peer) = (principal.to_owned(), "127.0.0.1:1".to_owned());
+    let caller = Caller { principal, peer, method: "test/Write" };
+    Access::unrestricted().trust(caller, zone).unwrap()
 }
 
 fn change(operations: Vec<Operation>) -> Write {
@@ -178,8 +181,9 @@ async fn a_refused_write_changes_nothing_and_others_of_its_group_go_on() {
     let empty = log.commit(change(Vec::new())).await;
     assert_eq!(empty, Err(WriteError::Empty));
     let mut elsewhere = change(vec![Operation::Create(a("x", 9))]);
-    elsewhere.zone = Name::parse_origin("example.net").unwrap();
-    assert_eq!(log.commit(elsewhere.clone()).await, Err(WriteError::NoZone(elsewhere.zone)));
+    let zone = Name::parse_origin("example.net").unwrap();
+    elsewhere.authorized = by("tester", zone.clone());
+    assert_eq!(log.commit(elsewhere).await, Err(WriteError::NoZone(zone)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,7 +220,7 @@ async fn an_idempotency_key_gives_the_first_answer_again_and_only_to_the_same_re
     assert_eq!(again.await.unwrap(), Committed { replayed: true, ..first });
     assert_eq!(log.commit(write(2)).await, Err(WriteError::KeyReused));
     let mut other = write(2);
-    other.caller.principal = "somebody else".to_owned();
+    other.authorized = by("somebody else", origin());
     assert!(
         matches!(log.commit(other).await, Err(WriteError::Refused(_))),
         "keys are per principal"

@@ -26,6 +26,7 @@ use tokio::{
 
 use self::server::{ServeError, Server};
 use crate::{
+    access::{Access, AccessError, AccessOptions},
     api::Api,
     config::Config,
     fleet::{AdmissionConfig, EdgeState, Fleet},
@@ -55,6 +56,9 @@ pub enum RunError {
     /// The fleet cannot be read.
     #[error("the fleet cannot be read from the log: {0}; if it is damaged, restore a backup")]
     Fleet(redb::Error),
+    /// Who may do what cannot be kept.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The directory of snapshots cannot be used.
     #[error("cannot use the directory of snapshots {}: {source}", dir.display())]
     Snapshots {
@@ -108,6 +112,7 @@ pub struct ControlPlane {
     log: Log,
     fleet: Fleet,
     snapshots: Snapshots,
+    access: Access,
     config: watch::Sender<Config>,
     ready: Readiness,
     /// What ends with it.
@@ -182,11 +187,19 @@ impl ControlPlane {
         });
         let (log, fleet, snapshots) = opened.await??;
         log.drop_abandoned().await.map_err(RunError::Abandoned)?;
+        let access = match access_options(&config) {
+            Some(options) => {
+                let log = log.clone();
+                spawn_blocking(move || Access::open(options, log)).await??
+            }
+            None => Access::unrestricted(),
+        };
         let (config, _) = watch::channel(config);
         Ok(Self {
             log,
             fleet,
             snapshots,
+            access,
             config,
             ready,
             tasks,
@@ -221,6 +234,7 @@ impl ControlPlane {
             log,
             fleet,
             snapshots,
+            access,
             config,
             ready,
             mut tasks,
@@ -244,7 +258,8 @@ impl ControlPlane {
         let (settings, stop) = (config.subscribe(), draining.clone());
         let api = Api::new(log.clone(), fleet.clone(), snapshots.clone(), settings, stop);
         let sync = SyncApi::new(log.clone(), fleet, snapshots, sync_config, draining.clone());
-        let server = Server::new(api, sync).await;
+        tasks.spawn(access.clone().watch());
+        let server = Server::new(api, sync, access.clone()).await;
         let health = server.health();
         let max_sessions = config.borrow().sessions.max_sessions;
         let serving = server.serve(listener, tls, max_sessions, draining);
@@ -273,12 +288,27 @@ impl ControlPlane {
         }
         log.close().await;
         tasks.shutdown().await;
+        // Blocks for the one sync of what is still to be written.
+        let _ = spawn_blocking(move || access.close()).await;
         // What it reads would keep the log open.
         let _ = scrubbing.await;
         let head = *log.head().borrow();
         tracing::info!(%head, "stopped");
         Ok(())
     }
+}
+
+/// What access is set to, if anything is to be asked of anybody.
+fn access_options(config: &Config) -> Option<AccessOptions> {
+    let access = config.access.as_ref()?;
+    Some(AccessOptions {
+        policy: access.policy.clone(),
+        audit: config.data_dir.join("audit.log"),
+        login_lifetime: access.login_lifetime.get(),
+        logins_per_minute: access.logins_per_minute,
+        writes_per_second: config.limits.writes_per_second,
+        bytes_per_second: config.limits.bytes_per_second.as_u64(),
+    })
 }
 
 /// Resolves when the store's file is not where it was, also when nobody writes.

@@ -12,8 +12,9 @@ use edgesync_host::{
 use edgesync_proto::{
     DESCRIPTORS,
     v1::{
-        fleet_service_server::FleetServiceServer, record_service_server::RecordServiceServer,
-        sync_service_server::SyncServiceServer, zone_service_server::ZoneServiceServer,
+        access_service_server::AccessServiceServer, fleet_service_server::FleetServiceServer,
+        record_service_server::RecordServiceServer, sync_service_server::SyncServiceServer,
+        zone_service_server::ZoneServiceServer,
     },
 };
 use tokio::{net::TcpListener, sync::watch};
@@ -22,6 +23,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server::Builder as Reflection;
 
 use crate::{
+    access::{Access, AccessLayer},
     api::{Api, MeasureLayer},
     sync::SyncApi,
 };
@@ -53,9 +55,10 @@ const RECORDS: &str = RecordServiceServer::<Api>::NAME;
 const ZONES: &str = ZoneServiceServer::<Api>::NAME;
 const FLEET: &str = FleetServiceServer::<Api>::NAME;
 const SYNC: &str = SyncServiceServer::<SyncApi>::NAME;
+const ACCESS: &str = AccessServiceServer::<Api>::NAME;
 
 /// The services, and the name for all of them together.
-const SERVICES: [&str; 5] = ["", RECORDS, ZONES, FLEET, SYNC];
+const SERVICES: [&str; 6] = ["", RECORDS, ZONES, FLEET, SYNC, ACCESS];
 
 /// Why the server does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +75,7 @@ pub enum ServeError {
 pub(super) struct Server {
     routes: Routes,
     health: Health,
+    access: Access,
 }
 
 /// What grpc.health.v1 tells.
@@ -92,19 +96,20 @@ impl Health {
 }
 
 impl Server {
-    pub(super) async fn new(api: Api, sync: SyncApi) -> Self {
+    pub(super) async fn new(api: Api, sync: SyncApi, access: Access) -> Self {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let health = Health(reporter);
         health.set(ServingStatus::Serving).await;
         // A change set has more octets than other messages may.
         let records = RecordServiceServer::new(api.clone()).max_decoding_message_size(SET_OCTETS);
         let zones = ZoneServiceServer::new(api.clone()).max_decoding_message_size(SET_OCTETS);
-        let fleet = FleetServiceServer::new(api).max_decoding_message_size(MESSAGE_OCTETS);
+        let fleet = FleetServiceServer::new(api.clone()).max_decoding_message_size(MESSAGE_OCTETS);
+        let principals = AccessServiceServer::new(api).max_decoding_message_size(MESSAGE_OCTETS);
         let sync = SyncServiceServer::new(sync).max_decoding_message_size(MESSAGE_OCTETS);
         let mut routes = Routes::builder();
         routes.add_service(records).add_service(zones).add_service(fleet).add_service(sync);
-        routes.add_service(health_service);
-        Self { routes: routes.routes(), health }
+        routes.add_service(principals).add_service(health_service);
+        Self { routes: routes.routes(), health, access }
     }
 
     pub(super) fn health(&self) -> Health {
@@ -137,6 +142,7 @@ impl Server {
             .http2_keepalive_interval(Some(KEEPALIVE))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
             .layer(MeasureLayer)
+            .layer(AccessLayer(self.access))
             .add_routes(self.routes)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);
@@ -149,6 +155,6 @@ fn reflection() -> Reflection<'static> {
     let described = Reflection::configure()
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-    let served = [RECORDS, ZONES, FLEET, SYNC, "grpc.health.v1.Health"];
+    let served = [RECORDS, ZONES, FLEET, SYNC, ACCESS, "grpc.health.v1.Health"];
     served.into_iter().fold(described, Reflection::with_service_name)
 }

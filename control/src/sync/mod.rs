@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tonic::{Request, Response, Status, Streaming};
 
 use self::{latency::Spikes, outbound::Responses, session::Session};
-use crate::{fleet::Fleet, log::Log, snapshot::Snapshots};
+use crate::{access::Admitted, fleet::Fleet, log::Log, snapshot::Snapshots};
 
 /// What the sessions are set to.
 #[derive(Clone, Debug)]
@@ -70,11 +70,10 @@ impl SyncService for SyncApi {
         &self,
         request: Request<Streaming<v1::SyncRequest>>,
     ) -> Result<Response<Self::SyncStream>, Status> {
-        let address =
-            request.extensions().get::<edgesync_host::peer::Peer>().and_then(|peer| peer.address);
+        let admitted = Admitted::of(&request)?;
         let (outbound, responses) = outbound::channel();
         if let Ok(place) = Arc::clone(&self.greeting).try_acquire_owned() {
-            let session = Session::new(self, address, outbound, place);
+            let session = Session::new(self, admitted, outbound, place);
             tokio::spawn(session.run(request.into_inner()));
         } else {
             count_refused("greeting");

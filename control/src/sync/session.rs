@@ -3,13 +3,13 @@
 
 use std::{
     future::Future,
-    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use edgesync_core::{
+    edge_id::EdgeId,
     position::{HistoryHash, Offset, Position},
     session::{
         Ack, CommittedSet, Filter, GoodbyeReason, Hello, Sender, SenderConfig, SenderInput,
@@ -27,6 +27,7 @@ use tonic::{Status, Streaming};
 
 use super::{SyncApi, count_refused, filter, latency::Journey, outbound::Outbound};
 use crate::{
+    access::{Admitted, Denied, Zones},
     fleet::{NotAdmitted, Progress, Seat},
     log::{Log, ReadError, Sampled},
     snapshot::{Busy, Lease},
@@ -40,10 +41,16 @@ pub(super) const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long an edge is asked to wait when the control plane stops: longer than a restart takes.
 const DRAIN_RETRY: Duration = Duration::from_millis(500);
 
+/// How long an edge stays away that may have nothing: a person has to do something first.
+const DENIED_RETRY: Duration = Duration::from_secs(5);
+
 /// One session.
 pub(super) struct Session {
     api: SyncApi,
-    address: Option<SocketAddr>,
+    /// What was let through, and what it may have of the zones.
+    admitted: Admitted,
+    allowed: Option<Zones>,
+    edge: Option<EdgeId>,
     outbound: Outbound,
     sender: Sender,
     journey: Journey,
@@ -88,7 +95,7 @@ impl Drop for Session {
 impl Session {
     pub(super) fn new(
         api: &SyncApi,
-        address: Option<SocketAddr>,
+        admitted: Admitted,
         outbound: Outbound,
         place: OwnedSemaphorePermit,
     ) -> Self {
@@ -98,7 +105,9 @@ impl Session {
         let head = *api.log.released().borrow();
         Self {
             api: api.clone(),
-            address,
+            admitted,
+            allowed: None,
+            edge: None,
             outbound,
             sender: Sender::new(config, head, now),
             journey: Journey::new(api.spikes.clone(), now),
@@ -116,6 +125,7 @@ impl Session {
         let mut head = self.api.log.released();
         let mut samples = self.api.log.samples();
         let mut drain = self.api.drain.clone();
+        let mut rights = self.admitted.versions();
         let never = Arc::new(Notify::new());
         let outbound = self.outbound.clone();
         while self.over.is_none() {
@@ -145,6 +155,7 @@ impl Session {
                 () = wait_for_drain(&mut drain) => {
                     self.feed(SenderInput::Drain { retry_after: DRAIN_RETRY });
                 }
+                () = changed(&mut rights) => self.rights_changed(),
                 () = outbound.closed() => self.over = Some("disconnected"),
             }
             self.act().await;
@@ -176,7 +187,15 @@ impl Session {
     /// Seats the edge and looks its position up in the log. Who is not admitted has not cost a look.
     async fn greet(&mut self, hello: Hello) {
         self.greeting = None;
-        let seat = match self.api.fleet.admit(&hello, self.address, Instant::now()) {
+        let filter = match self.allow(&hello) {
+            Ok(filter) => filter,
+            Err(denied) => {
+                count_refused("not_allowed");
+                return self.goodbye(GoodbyeReason::Refused, DENIED_RETRY, denied.to_string());
+            }
+        };
+        let address = self.admitted.socket_address();
+        let seat = match self.api.fleet.admit(&hello, address, Instant::now()) {
             Ok(seat) => seat,
             Err(refused) => {
                 count_refused(refused.label());
@@ -196,9 +215,32 @@ impl Session {
         };
         let head = *self.api.log.released().borrow();
         tracing::info!(edge = %hello.edge, from = %offset, head = %head.offset, "session begins");
-        let filter = hello.filter.clone();
         self.filter.clone_from(&filter);
         self.feed(SenderInput::Hello { hello, filter, ours, floor, head });
+    }
+
+    /// What the edge may have of what it asks for (rule 13).
+    fn allow(&mut self, hello: &Hello) -> Result<Filter, Denied> {
+        let allowed = self.admitted.edge(&hello.edge)?;
+        let filter = hello.filter.within(allowed.names());
+        self.allowed = Some(allowed);
+        self.edge = Some(hello.edge.clone());
+        filter.ok_or_else(|| Denied::NoZones(hello.edge.to_string()))
+    }
+
+    /// Somebody may do more or less than before. An edge that may have other zones comes back for them.
+    fn rights_changed(&mut self) {
+        let Some(edge) = self.edge.clone().filter(|_| self.seat.is_some()) else { return };
+        match self.admitted.edge(&edge) {
+            Ok(allowed) if self.allowed.as_ref() == Some(&allowed) => {}
+            Ok(_) => {
+                let message = "the zones that this edge may have have changed".to_owned();
+                self.goodbye(GoodbyeReason::Draining, Duration::ZERO, message);
+            }
+            Err(denied) => {
+                self.goodbye(GoodbyeReason::Refused, DENIED_RETRY, denied.to_string());
+            }
+        }
     }
 
     /// Passes on what some zones are; the edge hears of those that it wants.
@@ -393,6 +435,17 @@ const fn end_reason(reason: GoodbyeReason) -> &'static str {
         GoodbyeReason::Refused => "refused",
         GoodbyeReason::Timeout => "timeout",
         GoodbyeReason::Busy => "busy",
+    }
+}
+
+/// Resolves when somebody may do more or less than before.
+async fn changed(rights: &mut Option<watch::Receiver<u64>>) {
+    let changed = match rights {
+        Some(rights) => rights.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -13,7 +13,8 @@ use tonic_reflection::pb::{v1 as reflection, v1alpha};
 
 use crate::harness::{Control, Edge, config_in, recorder, refused};
 
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 5] = [
+    "edgesync.v1.AccessService",
     "edgesync.v1.FleetService",
     "edgesync.v1.RecordService",
     "edgesync.v1.SyncService",

@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use edgesync_control::log::{Action, Caller, Committed, FleetRow, IdempotencyKey, Log, Write};
+use edgesync_control::{
+    access::Access,
+    log::{Action, Caller, Committed, FleetRow, IdempotencyKey, Log, Write},
+};
 use edgesync_core::{
     Rtype,
     change::Generation,
@@ -50,7 +53,8 @@ pub fn write(zone: Name, action: Action, index: usize) -> Write {
     let peer = format!("192.0.2.1:{index}");
     let caller = Caller { principal: "torturer".to_owned(), peer, method: "test/Write" };
     // The work load takes away as much as it likes.
-    Write { override_guard: true, ..Write::new(zone, action, caller) }
+    let authorized = Access::unrestricted().trust(caller, zone).expect("nothing is asked");
+    Write::new(authorized, action).overriding(true)
 }
 
 /// A record of which an owner name may have several, or one that is alone at its own.
@@ -137,8 +141,8 @@ impl Worker {
         let mut pending = Vec::new();
         for _ in 0..=self.random.below(6) {
             let write = self.next();
-            let current = self.generations.get(&write.zone).copied();
-            let fits = self.model.apply(&write.zone, &write.action, current);
+            let current = self.generations.get(write.zone()).copied();
+            let fits = self.model.apply(write.zone(), &write.action, current);
             let submitted = self.disk.now();
             let answer = self.log.submit(write.clone()).await.unwrap();
             let opens = matches!(write.action, Action::OpenGeneration(_));
@@ -156,7 +160,7 @@ impl Worker {
             assert_eq!(committed.first.0, before + 1, "invariant 2");
             assert!(!committed.replayed);
             if matches!(write.action, Action::OpenGeneration(_)) {
-                self.generations.insert(write.zone.clone(), committed.generation);
+                self.generations.insert(write.zone().clone(), committed.generation);
             }
             self.done.push(Done { write, committed, submitted, answered, model });
         }

@@ -12,7 +12,7 @@ fn first() -> v1::ImportZoneRequest {
 }
 
 async fn sent(fake: &Fake, reader: impl Read + Send + 'static) -> Result<u64, Failure> {
-    let server = Server::control(&fake.control()).await.unwrap();
+    let server = Server::control(&Target::open(&fake.url)).await.unwrap();
     let bar = ProgressBar::hidden();
     send(source(reader), first(), &server, bar).await.map(|answer| answer.created)
 }

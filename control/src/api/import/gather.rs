@@ -9,6 +9,7 @@ use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
 use crate::{
+    access::Admitted,
     api::{caller, origin},
     log::IdempotencyKey,
 };
@@ -25,10 +26,14 @@ pub(super) struct Gathered {
 }
 
 /// Takes in all messages of an import.
-pub(super) async fn gather(mut messages: Streaming<ImportZoneRequest>) -> Result<Gathered, Status> {
+pub(super) async fn gather(
+    admitted: &Admitted,
+    mut messages: Streaming<ImportZoneRequest>,
+) -> Result<Gathered, Status> {
     let first = next(&mut messages).await?;
     let first = first.ok_or_else(|| Status::invalid_argument("the import has no message"))?;
     let zone = origin(&first.zone)?;
+    admitted.may(&zone)?;
     let mut text = Vec::new();
     add(&mut text, &first.text, IMPORT_OCTETS)?;
     let mut is_whole = first.last;
@@ -39,6 +44,7 @@ pub(super) async fn gather(mut messages: Streaming<ImportZoneRequest>) -> Result
         if !message.zone.is_empty() && origin(&message.zone)? != zone {
             return Err(Status::invalid_argument("one import is of one zone"));
         }
+        admitted.may(&zone)?;
         add(&mut text, &message.text, IMPORT_OCTETS)?;
         is_whole = message.last;
     }

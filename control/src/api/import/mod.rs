@@ -23,12 +23,11 @@ use self::{
     gather::gather,
     plan::{Plan, PlanError, plan},
 };
-use super::{
-    Api, blocking,
-    caller::{self, Call},
-    change, methods, receipt, status,
+use super::{Api, blocking, caller::Call, change, methods, receipt, status};
+use crate::{
+    access::Admitted,
+    log::{Action, Committed, WriteError},
 };
-use crate::log::{Action, Committed, WriteError};
 
 /// How often an import is planned anew because the zone was changed while it was planned.
 const ATTEMPTS: u32 = 5;
@@ -39,10 +38,11 @@ pub(super) async fn import(
     api: &Api,
     request: Request<Streaming<v1::ImportZoneRequest>>,
 ) -> Result<v1::ImportZoneResponse, Status> {
-    let caller = caller::caller(&request, methods::IMPORT_ZONE);
+    let admitted = Admitted::of(&request)?;
+    let caller = admitted.caller(methods::IMPORT_ZONE.name);
     let permit = permit(api).await?;
-    let gathered = gather(request.into_inner()).await?;
-    let call = Call { caller, idempotency: gathered.idempotency };
+    let gathered = gather(&admitted, request.into_inner()).await?;
+    let call = Call { admitted, caller, idempotency: gathered.idempotency };
     let (zone, override_guard) = (gathered.zone, gathered.override_guard);
     let import = Import { api: api.clone(), zone, call, override_guard, _permit: permit };
     let done = tokio::spawn(import.run(gathered.text)).await;
@@ -190,17 +190,17 @@ impl Import {
 
     /// Commits what makes the import visible.
     async fn visible(&self, action: Action, seen: Option<Offset>) -> Result<Committed, WriteError> {
-        let mut write = self.call.clone().write(self.zone.clone(), action);
+        let mut write = self.call.clone().write(self.zone.clone(), action)?;
         (write.if_zone_version, write.override_guard) = (seen, self.override_guard);
-        self.api.log.commit(write).await
+        self.api.log.submit_in_turn(write).await?.await
     }
 
     /// Commits a part of the import that nobody sees.
     async fn hidden(&self, action: Action, seen: Option<Offset>) -> Result<Committed, WriteError> {
-        let call = Call { caller: self.call.caller.clone(), idempotency: None };
-        let mut write = call.write(self.zone.clone(), action);
+        let call = Call { idempotency: None, ..self.call.clone() };
+        let mut write = call.write(self.zone.clone(), action)?;
         write.if_zone_version = seen;
-        self.api.log.commit(write).await
+        self.api.log.submit_in_turn(write).await?.await
     }
 }
 

@@ -9,11 +9,12 @@ use tokio::sync::watch;
 use tonic::Code;
 
 use super::*;
-use crate::snapshot::Snapshots;
 use crate::{
+    access::Admitted,
     config::Config,
     fleet::{AdmissionConfig, Fleet},
     log::{Caller, IdempotencyKey, Log, Options},
+    snapshot::Snapshots,
 };
 
 struct Bench {
@@ -61,7 +62,7 @@ impl Bench {
         };
         let idempotency = key.map(|key| IdempotencyKey { key: key.to_owned(), request: [1; 32] });
         let permit = self.api.imports.clone().acquire_owned().await.unwrap();
-        let call = Call { caller, idempotency };
+        let call = Call { admitted: Admitted::unrestricted(), caller, idempotency };
         let (api, zone) = (self.api.clone(), origin());
         // What the tests import is small, and replaces much of it.
         Import { api, zone, call, override_guard: true, _permit: permit }

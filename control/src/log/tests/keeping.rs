@@ -137,7 +137,7 @@ async fn who_takes_too_much_of_a_zone_away_is_asked_first() {
     assert_eq!(refused, WriteError::Guard { zone: origin(), touched: 7, of: 20 });
     assert!(refused.to_string().contains("--override-guard"));
     let mut other = one_more.clone();
-    other.caller.principal = "somebody else".to_owned();
+    other.authorized = by("somebody else", origin());
     log.commit(other).await.unwrap();
     assert!(matches!(log.commit(write(Action::DeleteZone)).await, Err(WriteError::Guard { .. })));
     let meant = Write { override_guard: true, ..write(Action::DeleteZone) };
