@@ -57,9 +57,9 @@ fn check_log(view: &View, history: &History, writes: usize) {
             assert_eq!(set.first, entry.first);
             assert_eq!(set.changes.len() as u64, entry.last.0 - at, "no part of a set");
             let write = *done.peek().expect("no set is of no write");
-            assert_eq!(set.zone, write.write.zone);
+            assert_eq!(set.zone, *write.write.zone());
             let audit = view.audit(entry.last).unwrap().unwrap();
-            assert_eq!(audit.peer, write.write.caller.peer);
+            assert_eq!(audit.peer, write.write.caller().peer);
             let end = write.committed.position;
             assert!(entry.last <= end.offset, "no set is of two writes");
             if entry.last == end.offset {

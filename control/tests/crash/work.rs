@@ -141,8 +141,8 @@ impl Worker {
         let mut pending = Vec::new();
         for _ in 0..=self.random.below(6) {
             let write = self.next();
-            let current = self.generations.get(&write.zone).copied();
-            let fits = self.model.apply(&write.zone, &write.action, current);
+            let current = self.generations.get(write.zone()).copied();
+            let fits = self.model.apply(write.zone(), &write.action, current);
             let submitted = self.disk.now();
             let answer = self.log.submit(write.clone()).await.unwrap();
             let opens = matches!(write.action, Action::OpenGeneration(_));
@@ -160,7 +160,7 @@ impl Worker {
             assert_eq!(committed.first.0, before + 1, "invariant 2");
             assert!(!committed.replayed);
             if matches!(write.action, Action::OpenGeneration(_)) {
-                self.generations.insert(write.zone.clone(), committed.generation);
+                self.generations.insert(write.zone().clone(), committed.generation);
             }
             self.done.push(Done { write, committed, submitted, answered, model });
         }
