@@ -1,6 +1,8 @@
 //! What `edgesync-control` is set to: defaults, `config/edgesync-control.toml`, the environment
 //! (`EDGESYNC_CONTROL_…`) and flags. All of it is checked before anything starts.
 
+mod access;
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
@@ -8,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+pub use access::{AccessConfig, LimitsConfig};
 use edgesync_host::{
     config::{ConfigError, load},
     tls::TlsFiles,
@@ -20,9 +23,6 @@ pub const ENVIRONMENT: &str = "EDGESYNC_CONTROL_";
 
 /// Bounds of the time between heartbeats.
 const HEARTBEAT: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(60)];
-
-/// Bounds of the life of a login's token.
-const LOGIN_LIFETIME: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(24 * 3_600)];
 
 /// Bounds of the sessions that may begin in a second.
 const ADMIT_PER_SECOND: RangeInclusive<u32> = 1..=100_000;
@@ -66,40 +66,6 @@ pub enum SoaSerial {
     Raise,
     /// It stays.
     Keep,
-}
-
-/// Who may do what.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AccessConfig {
-    /// The policy file.
-    pub policy: PathBuf,
-    /// How long the token of a login lives.
-    #[serde(default = "AccessConfig::login_lifetime")]
-    pub login_lifetime: Period,
-    /// Logins that may be tried in a minute, by user and by address.
-    #[serde(default = "AccessConfig::logins_per_minute")]
-    pub logins_per_minute: u32,
-}
-
-impl AccessConfig {
-    fn login_lifetime() -> Period {
-        Period::from_secs(900)
-    }
-
-    const fn logins_per_minute() -> u32 {
-        10
-    }
-}
-
-/// What a principal may do in a second, where access is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LimitsConfig {
-    /// Writes.
-    pub writes_per_second: u32,
-    /// Octets of them.
-    pub bytes_per_second: ByteSize,
 }
 
 /// The log.
@@ -284,17 +250,10 @@ impl Config {
             let (key, bounds) = ("sessions.admit_per_second", "1 to 100000");
             return Err(InvalidConfig::Bounds { key, value: per_second.to_string(), bounds });
         }
-        if let Some(access) = &self.access {
-            let [least, most] = LOGIN_LIFETIME;
-            if !(least..=most).contains(&access.login_lifetime.get()) {
-                let (key, bounds) = ("access.login_lifetime", "1s to 1d");
-                let value = access.login_lifetime.to_string();
-                return Err(InvalidConfig::Bounds { key, value, bounds });
-            }
+        if let Some((key, value, bounds)) = self.access.as_ref().and_then(AccessConfig::wrong) {
+            return Err(InvalidConfig::Bounds { key, value, bounds });
         }
-        let no_logins = self.access.as_ref().is_some_and(|access| access.logins_per_minute == 0);
         let zero = [
-            ("access.logins_per_minute", no_logins),
             ("limits.writes_per_second", self.limits.writes_per_second == 0),
             ("limits.bytes_per_second", self.limits.bytes_per_second.as_u64() == 0),
             ("sessions.max_sessions", self.sessions.max_sessions == 0),

@@ -6,6 +6,7 @@
 //! [`Authorized`], and only with one there is a write.
 
 mod admitted;
+mod authorized;
 mod bucket;
 mod denied;
 mod function;
@@ -27,7 +28,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-pub use admitted::{Admitted, Authorized};
+pub use admitted::Admitted;
+pub use authorized::Authorized;
 use bucket::{Bucket, Rate};
 pub use denied::{Denied, exhausted};
 use edgesync_host::{audit::AuditError, secret::Secret};

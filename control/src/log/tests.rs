@@ -1,13 +1,17 @@
 //! The log through its door: what is answered OK is there, in order, after any reopening.
 
-use std::{path::Path, sync::atomic::Ordering};
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use edgesync_core::{
     Rtype,
     fold::{self, Records},
+    name::Name,
     rdata,
     record::RecordId,
-    stage::Target,
+    stage::{Operation, RecordData, Serial, Target},
 };
 use edgesync_proto::convert::decode_set;
 
