@@ -4,8 +4,8 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     apply::ApplyArgs, audit::AuditCommand, demo::DemoArgs, edge::EdgeArgs, fleet::FleetArgs,
-    log::LogArgs, output::Format, record::RecordCommand, release::FreezeArgs, wait::WaitArgs,
-    zone::ZoneCommand,
+    log::LogArgs, output::Format, pki::PkiCommand, record::RecordCommand, release::FreezeArgs,
+    wait::WaitArgs, zone::ZoneCommand,
 };
 
 /// What stands over the options of all commands.
@@ -118,6 +118,12 @@ pub enum Command {
         /// What to do with it.
         #[command(subcommand)]
         command: AuditCommand,
+    },
+    /// Make certificates for control planes, edges and callers, where there is no authority of your own.
+    Pki {
+        /// What to do with certificates.
+        #[command(subcommand)]
+        command: PkiCommand,
     },
     /// Run the whole system on loopback: import, changes, a killed edge, and a comparison of all.
     Demo(DemoArgs),

@@ -9,6 +9,8 @@ use std::{
 
 use tonic::{Code, Status};
 
+use crate::pki::Refusal;
+
 /// How a command that was not refused ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -70,6 +72,9 @@ pub enum Failure {
         /// What went wrong.
         source: io::Error,
     },
+    /// A certificate was not made, or a list.
+    #[error(transparent)]
+    Pki(#[from] Refusal),
     /// The output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(io::Error),
@@ -108,10 +113,12 @@ impl Failure {
         match self {
             Self::OutputClosed => 0,
             Self::Usage(_) => 2,
+            Self::Pki(refusal) if refusal.is_usage() => 2,
             Self::Unreachable { .. } | Self::Lost { .. } => 5,
             Self::Refused { .. }
             | Self::InFile { .. }
             | Self::File { .. }
+            | Self::Pki(_)
             | Self::Output(_)
             | Self::Runtime(_) => 1,
         }

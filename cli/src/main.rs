@@ -12,6 +12,7 @@ mod fleet;
 mod format;
 mod log;
 mod output;
+mod pki;
 mod progress;
 mod record;
 mod release;
@@ -59,6 +60,7 @@ async fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Release => release::show(&control, &mut printer).await?,
         Command::Log(log) => log::run(log, &control, &mut printer).await?,
         Command::Audit { command } => audit::run(command, &mut printer)?,
+        Command::Pki { command } => pki::run(command, &mut printer)?,
         Command::Demo(demo) => demo::run(demo, &mut printer).await?,
     };
     printer.flush()?;

@@ -1,5 +1,6 @@
 //! The real programs together, as users and operators meet them.
 
+mod certificates;
 mod healing;
 mod interop;
 mod outage;

@@ -67,7 +67,7 @@ impl FromStr for Serial {
         if !digits || !(1..=2 * SERIAL_OCTETS).contains(&text.len()) {
             return Err(SerialError);
         }
-        let even = if text.len() % 2 == 0 { text.to_owned() } else { format!("0{text}") };
+        let even = if text.len().is_multiple_of(2) { text.to_owned() } else { format!("0{text}") };
         let octet = |at| u8::from_str_radix(even.get(at..at + 2)?, 16).ok();
         let octets: Option<Vec<u8>> = (0..even.len()).step_by(2).map(octet).collect();
         octets.map(|octets| Self::of(&octets)).ok_or(SerialError)
