@@ -13,6 +13,7 @@ use crate::{
     fleet::FleetArgs,
     log::LogArgs,
     output::Format,
+    pki::PkiCommand,
     record::RecordCommand,
     release::FreezeArgs,
     wait::WaitArgs,
@@ -187,6 +188,12 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         command: AccessCommand,
+    },
+    /// Make certificates for control planes, edges and callers, where there is no authority of your own.
+    Pki {
+        /// What to do with certificates.
+        #[command(subcommand)]
+        command: PkiCommand,
     },
     /// Run the whole system on loopback: import, changes, a killed edge, and a comparison of all.
     Demo(DemoArgs),

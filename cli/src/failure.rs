@@ -10,6 +10,8 @@ use std::{
 use edgesync_host::secret::SecretError;
 use tonic::{Code, Status};
 
+use crate::pki::Refusal;
+
 /// How a command that was not refused ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -74,6 +76,9 @@ pub enum Failure {
     /// A secret cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// A certificate was not made, or a list.
+    #[error(transparent)]
+    Pki(#[from] Refusal),
     /// The output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(io::Error),
@@ -112,11 +117,13 @@ impl Failure {
         match self {
             Self::OutputClosed => 0,
             Self::Usage(_) => 2,
+            Self::Pki(refusal) if refusal.is_usage() => 2,
             Self::Unreachable { .. } | Self::Lost { .. } => 5,
             Self::Secret(_)
             | Self::Refused { .. }
             | Self::InFile { .. }
             | Self::File { .. }
+            | Self::Pki(_)
             | Self::Output(_)
             | Self::Runtime(_) => 1,
         }

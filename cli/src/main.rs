@@ -13,6 +13,7 @@ mod fleet;
 mod format;
 mod log;
 mod output;
+mod pki;
 mod progress;
 mod record;
 mod release;
@@ -72,6 +73,7 @@ async fn run(cli: Cli) -> Result<Outcome, Failure> {
         Command::Logout => access::logout(&control).await?,
         Command::Access { command } => access::run(command, &control, &mut printer).await?,
         Command::Audit { command } => audit::run(command, &mut printer)?,
+        Command::Pki { command } => pki::run(command, &mut printer)?,
         Command::Demo(demo) => demo::run(demo, &mut printer).await?,
     };
     printer.flush()?;

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod pace;
 pub mod page;
 pub mod peer;
+pub mod pki;
 pub mod place;
 mod process;
 pub mod room;

@@ -1,6 +1,7 @@
 //! The real programs together, as users and operators meet them.
 
 mod access;
+mod certificates;
 mod healing;
 mod interop;
 mod outage;
