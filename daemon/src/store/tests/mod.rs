@@ -5,6 +5,7 @@ mod crash;
 mod model;
 mod quarantine;
 mod reading;
+mod room;
 mod staging;
 
 use std::path::Path;
