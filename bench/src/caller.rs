@@ -88,7 +88,8 @@ impl Caller {
             let rdata = if text == 0 {
                 format!("A 198.18.{high}.{low}")
             } else {
-                format!("TXT \"{number:x<text$}\"")
+                // A character string has 255 octets at the most (RFC 1035 section 3.3).
+                format!("TXT {}", format!("\"{number:x<240}\" ").repeat(text / 240))
             };
             lines.push_str(&format!("host-{number} 300 {rdata}\n"));
         }

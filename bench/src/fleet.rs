@@ -44,10 +44,9 @@ pub async fn run(bench: &Bench, edges: usize, writes: usize) -> Result<(), Failu
     let (cpu, at) = (process.cpu()?, Instant::now());
     tokio::time::sleep(IDLE).await;
     let cpu = (process.cpu()? - cpu).as_secs_f64() / at.elapsed().as_secs_f64();
-    println!(
-        "    CPU at idle                                      {:.1} % of one core",
-        cpu * 100.0
-    );
+    let (percent, each) = (cpu * 100.0, cpu * 1e6 / edges as f64);
+    println!("  CPU at idle                                      {percent:.1} % of one core");
+    println!("  a session's heartbeat, sample and answer         {each:.0} µs of CPU a second");
     let (mut answers, mut receipts) = (Latencies::new(), Latencies::new());
     let cpu_before = process.cpu()?;
     for number in 0..writes {
@@ -66,9 +65,7 @@ pub async fn run(bench: &Bench, edges: usize, writes: usize) -> Result<(), Failu
     println!("  sent → answered                                {}", line(&answers));
     println!("  answered → acked by all (receipt)              {}", line(&receipts));
     println!("  control plane's CPU, a write                   {a_write:.1} ms");
-    println!(
-        "    its memory at the end                            {} MB",
-        process.resident()? / 1_000_000
-    );
+    let end = process.resident()? / 1_000_000;
+    println!("  its memory at the end                            {end} MB");
     Ok(())
 }

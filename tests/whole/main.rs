@@ -3,6 +3,7 @@
 mod healing;
 mod interop;
 mod outage;
+mod pressure;
 mod refusals;
 mod rootzone;
 mod story;

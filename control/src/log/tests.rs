@@ -14,6 +14,7 @@ use edgesync_proto::convert::decode_set;
 use super::*;
 
 mod full;
+mod golden;
 mod keeping;
 mod queue;
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod admission;
+mod bounds;
 mod change_sets;
 mod damage;
 mod fleet;

@@ -2,6 +2,7 @@
 //! damaged in the ways that sled is known to be damaged.
 
 mod crash;
+mod golden;
 mod model;
 mod quarantine;
 mod reading;
