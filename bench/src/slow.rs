@@ -136,7 +136,9 @@ impl Slow {
     /// Three of them, each with all of the log before it.
     async fn start(bench: &Bench, plane: &Plane, run: usize) -> Result<Self, Failure> {
         let dir = bench.fresh()?;
-        let proxy = Proxy::start(plane.address(), 1);
+        // It has a runtime of its own.
+        let address = plane.address();
+        let proxy = tokio::task::spawn_blocking(move || Proxy::start(address, 1)).await?;
         proxy.set(Way::Down, Weather { rate: Some(TRICKLE), ..Weather::default() });
         let trickle = bench.daemon(dir.path(), &format!("trickle-{run}"), &proxy.url())?;
         let config = CrowdConfig {

@@ -64,15 +64,12 @@ fn hello() -> Hello {
 }
 
 fn to_control() -> Vec<(&'static str, ToControl)> {
-    let filter = Filter::All;
-    let fresh = Hello { position: None, staged: None, filter: filter.clone(), ..hello() };
-    let below = Hello { filter: Filter::Below(vec![zone()]), ..hello() };
+    let fresh = Hello { position: None, staged: None, filter: Filter::All, ..hello() };
     let halt = |held| Halt { first: Offset(301), last: Offset(302), held, reason: "why".into() };
     let ack = Ack { first: Offset(301), last: Offset(302), apply: Duration::from_micros(9) };
     vec![
         ("hello", ToControl::Hello(hello())),
         ("hello-of-an-empty-edge", ToControl::Hello(fresh)),
-        ("hello-for-a-subtree", ToControl::Hello(below)),
         ("ack", ToControl::Ack(ack)),
         ("nack", ToControl::Nack(halt(false))),
         ("nack-held", ToControl::Nack(halt(true))),
@@ -82,10 +79,11 @@ fn to_control() -> Vec<(&'static str, ToControl)> {
 }
 
 fn to_edge() -> Vec<(&'static str, ToEdge)> {
-    let welcome = |start| {
+    let welcome_for = |start, filter| {
         let (head, heartbeat) = (position(), Duration::from_millis(1_500));
-        ToEdge::Welcome(Welcome { start, head, heartbeat, protocol: 1, filter: Filter::All })
+        ToEdge::Welcome(Welcome { start, head, heartbeat, protocol: 1, filter })
     };
+    let welcome = |start| welcome_for(start, Filter::All);
     let snapshot = Start::Snapshot { reason: "why".to_owned(), diverged: true };
     let body = Bytes::from_static(b"part");
     let set = CommittedSet {
@@ -117,16 +115,20 @@ fn to_edge() -> Vec<(&'static str, ToEdge)> {
         chunks: 4,
     };
     let begin = |scope| ToEdge::SnapshotBegin { manifest: manifest(scope), next: 1 };
+    // That of a zone is for no filter.
+    let of_a_zone = Manifest { filter: [0; 32], ..manifest(Scope::Zone(zone())) };
+    let begin_zone = ToEdge::SnapshotBegin { manifest: of_a_zone, next: 1 };
     let (snapshot_id, body) = (SnapshotId([6; 16]), Bytes::from_static(b"rows"));
     let chunk = Chunk { snapshot: snapshot_id, index: 1, hash: [7; 32], body };
     let mut messages = vec![
         ("welcome", welcome(Start::Resume)),
+        ("welcome-for-a-subtree", welcome_for(Start::Resume, Filter::Below(vec![zone()]))),
         ("welcome-to-a-snapshot", welcome(snapshot)),
         ("frame", ToEdge::Frame(vec![part(0, 4), part(4, 12)])),
         ("heartbeat", heartbeat(None)),
         ("heartbeat-with-a-sample", heartbeat(sample)),
         ("snapshot-begin", begin(Scope::Store)),
-        ("snapshot-begin-of-a-zone", begin(Scope::Zone(zone()))),
+        ("snapshot-begin-of-a-zone", begin_zone),
         ("snapshot-chunk", ToEdge::SnapshotChunk(chunk)),
     ];
     use GoodbyeReason::{Busy, Draining, Fenced, Refused, Timeout};
