@@ -1,12 +1,14 @@
 //! What whole-system tests stand on: the real programs as processes on loopback, in a directory of
 //! their own, ended with their handles.
 
+mod crowd;
 mod independent;
 mod process;
 mod programs;
 mod proxy;
 mod stack;
 
+pub use crowd::{Counts, Crowd, CrowdConfig, hello};
 pub use independent::{Compiled, compile_zone, have, shared};
 pub use process::{Process, eventually};
 pub use programs::program;

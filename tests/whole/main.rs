@@ -5,6 +5,7 @@ mod certificates;
 mod healing;
 mod interop;
 mod outage;
+mod pressure;
 mod refusals;
 mod rootzone;
 mod story;

@@ -8,7 +8,7 @@ use std::{
 
 use edgesync_core::{
     edge_id::EdgeId,
-    position::{Offset, Position},
+    position::{LogId, Offset, Position},
     session::{Halt, InstanceId},
 };
 use hdrhistogram::Histogram;
@@ -48,12 +48,6 @@ impl EdgeState {
         (Self::Held, "held"),
         (Self::Snapshot, "snapshot"),
     ];
-
-    /// True if waiting for it is vain until a person has looked.
-    #[must_use]
-    pub const fn waits_for_a_person(self) -> bool {
-        matches!(self, Self::Halted | Self::Held)
-    }
 }
 
 /// How far an edge is with a snapshot.
@@ -203,6 +197,24 @@ impl Edge {
         }
     }
 
+    /// True if everything up to an offset of a log is durable there.
+    pub(super) fn has(&self, log: LogId, offset: Offset) -> bool {
+        let durable = self.durable.filter(|durable| durable.log == log);
+        durable.is_some_and(|durable| durable.offset >= offset)
+    }
+
+    /// True if waiting for it is vain until a person has looked.
+    pub(super) const fn waits_for_a_person(&self) -> bool {
+        self.live.is_some() && self.halted.is_some()
+    }
+
+    /// How it is, with its latencies.
+    pub(super) fn whole_view(&self, id: &EdgeId, head: Position) -> EdgeView {
+        let latency = self.latency.as_ref().map(summary).unwrap_or_default();
+        EdgeView { latency, ..self.view(id, head) }
+    }
+
+    /// How it is, without its latencies.
     pub(super) fn view(&self, id: &EdgeId, head: Position) -> EdgeView {
         let durable = self.durable.filter(|durable| durable.log == head.log);
         let offset = durable.map_or(Offset::ZERO, |durable| durable.offset);
@@ -231,7 +243,7 @@ impl Edge {
             reason: self.halted.as_ref().map(reason).unwrap_or_default(),
             snapshot: self.snapshot,
             repairs: self.repairs,
-            latency: self.latency.as_ref().map(summary).unwrap_or_default(),
+            latency: LatencySummary::default(),
         }
     }
 }

@@ -30,7 +30,7 @@ pub(super) async fn keep(fleet: &Fleet) {
 fn record_metrics(fleet: &Fleet) {
     let octets = fleet.shared.log.store_octets();
     metrics::gauge!("edgesync_control_store_bytes").set(octets as f64);
-    let edges = fleet.edges();
+    let edges = fleet.states();
     for (state, name) in EdgeState::ALL {
         let count = edges.iter().filter(|edge| edge.state == state).count();
         metrics::gauge!("edgesync_control_edges", "state" => name).set(count as f64);

@@ -5,6 +5,7 @@ mod admission;
 mod edge;
 mod keeper;
 mod receipt;
+mod waits;
 
 use std::{
     collections::BTreeMap,
@@ -27,8 +28,12 @@ use tokio::sync::{Notify, watch};
 use self::{
     admission::Admission,
     edge::{Edge, Live},
+    waits::Waits,
 };
 use crate::log::{FleetRow, Log};
+
+/// Offsets for which a look at the fleet reads the log.
+const LAGS_READ: usize = 64;
 
 /// A handle on the fleet. Cheap to clone.
 #[derive(Clone)]
@@ -47,6 +52,7 @@ struct Edges {
     next_session: u64,
     live: usize,
     admission: Admission,
+    waits: Waits,
 }
 
 /// A session of an edge, while it is the one that counts.
@@ -123,7 +129,8 @@ impl Fleet {
     /// If the store cannot be read.
     pub fn open(log: Log, admission: AdmissionConfig) -> Result<Self, redb::Error> {
         let admission = Admission::new(admission, Instant::now());
-        let mut edges = Edges { by_id: BTreeMap::new(), next_session: 0, live: 0, admission };
+        let (by_id, waits) = (BTreeMap::new(), Waits::default());
+        let mut edges = Edges { by_id, next_session: 0, live: 0, admission, waits };
         for FleetRow { edge, durable } in log.view()?.fleet()? {
             if let Ok(id) = edge.parse() {
                 edges.by_id.insert(id, Edge::remembered(durable));
@@ -204,28 +211,32 @@ impl Fleet {
 
     /// Records an ack, unless the seat was lost.
     pub fn acked(&self, seat: &Seat, ack: &Ack, durable: Position, latencies: &[Duration]) {
-        self.with_seat(seat, |edge| {
+        self.with_seat(seat, |edge, waits| {
             edge.durable = Some(durable);
             edge.acked_changes += ack.last.next().since(ack.first);
             edge.dirty = true;
             edge.halted = None;
             latencies.iter().for_each(|latency| edge.observe(*latency));
+            waits.acked(&seat.edge, durable.offset);
         });
     }
 
     /// Records that an edge waits for a person.
     pub fn halted(&self, seat: &Seat, halt: Halt) {
-        self.with_seat(seat, |edge| edge.halted = Some(halt));
+        self.with_seat(seat, |edge, waits| {
+            edge.halted = Some(halt);
+            waits.halted(&seat.edge);
+        });
     }
 
     /// Records how far an edge is with a snapshot.
     pub fn snapshot(&self, seat: &Seat, progress: Progress) {
-        self.with_seat(seat, |edge| edge.snapshot = Some(progress));
+        self.with_seat(seat, |edge, _| edge.snapshot = Some(progress));
     }
 
     /// Records that an edge has a snapshot in place.
     pub fn snapshot_ended(&self, seat: &Seat) {
-        self.with_seat(seat, |edge| {
+        self.with_seat(seat, |edge, _| {
             let repaired = edge.snapshot.take().is_some_and(|snapshot| snapshot.repair);
             edge.repairs += u64::from(repaired);
         });
@@ -233,7 +244,7 @@ impl Fleet {
 
     /// Frees the seat of a session that has ended.
     pub fn leave(&self, seat: &Seat) {
-        let left = self.with_seat(seat, |edge| {
+        let left = self.with_seat(seat, |edge, _| {
             (edge.live, edge.snapshot) = (None, None);
             edge.since = SystemTime::now();
         });
@@ -243,14 +254,15 @@ impl Fleet {
         }
     }
 
-    fn with_seat(&self, seat: &Seat, change: impl FnOnce(&mut Edge)) -> bool {
-        let mut edges = self.lock();
-        let edge = edges.by_id.get_mut(&seat.edge);
+    fn with_seat(&self, seat: &Seat, change: impl FnOnce(&mut Edge, &mut Waits)) -> bool {
+        let mut guard = self.lock();
+        let Edges { by_id, waits, .. } = &mut *guard;
+        let edge = by_id.get_mut(&seat.edge);
         let holds =
             |edge: &&mut Edge| edge.live.as_ref().is_some_and(|live| live.session == seat.session);
         let Some(edge) = edge.filter(holds) else { return false };
-        change(edge);
-        drop(edges);
+        change(edge, waits);
+        drop(guard);
         self.tick();
         true
     }
@@ -258,15 +270,44 @@ impl Fleet {
     /// The edges as they are now, by id.
     #[must_use]
     pub fn edges(&self) -> Vec<EdgeView> {
+        self.views(Edge::whole_view)
+    }
+
+    /// The same without their latencies, which cost more than all else: for looks by the clock.
+    #[must_use]
+    pub fn states(&self) -> Vec<EdgeView> {
+        self.views(Edge::view)
+    }
+
+    fn views(&self, view: impl Fn(&Edge, &EdgeId, Position) -> EdgeView) -> Vec<EdgeView> {
         let head = self.head();
         let edges = self.lock();
-        let mut views: Vec<_> = edges.by_id.iter().map(|(id, edge)| edge.view(id, head)).collect();
+        let mut views: Vec<_> = edges.by_id.iter().map(|(id, edge)| view(edge, id, head)).collect();
         drop(edges);
-        for view in views.iter_mut().filter(|view| view.lag_changes > 0) {
-            let durable = view.durable.map_or(Offset::ZERO, |position| position.offset);
-            view.lag = self.age_of_next(durable);
-        }
+        self.fill_in_lags(&mut views);
         views
+    }
+
+    /// Says of each edge that is behind how old the first change is that it lacks. The log is read for
+    /// a bounded number of offsets: where more edges are behind, each at its own, the age is that of
+    /// an earlier change, and a little too high.
+    fn fill_in_lags(&self, views: &mut [EdgeView]) {
+        let offset = |view: &EdgeView| view.durable.map_or(Offset::ZERO, |durable| durable.offset);
+        let mut behind: Vec<_> =
+            views.iter().filter(|view| view.lag_changes > 0).map(offset).collect();
+        behind.sort_unstable();
+        behind.dedup();
+        let step = behind.len().div_ceil(LAGS_READ).max(1);
+        let ages: Vec<_> = behind
+            .iter()
+            .step_by(step)
+            .map(|offset| (*offset, self.age_of_next(*offset)))
+            .collect();
+        for view in views.iter_mut().filter(|view| view.lag_changes > 0) {
+            let next = ages.partition_point(|(at, _)| *at <= offset(view));
+            let age = next.checked_sub(1).and_then(|place| ages.get(place));
+            view.lag = age.map_or(Duration::ZERO, |(_, age)| *age);
+        }
     }
 
     /// Age of the oldest change after an offset.
@@ -300,6 +341,7 @@ impl Fleet {
             Some(edge) if edge.live.is_some() => return Err(ForgetError::Connected(id.clone())),
             Some(_) => edges.by_id.remove(id),
         };
+        edges.waits.forgotten(id);
         drop(edges);
         self.shared.log.save_fleet(vec![FleetRow { edge: id.to_string(), durable: None }]);
         self.tick();

@@ -1,14 +1,16 @@
 //! The receipt: waits until an offset is durable on the edges that a caller names (rule 21). Woken
-//! by acks, never by looking again and again.
+//! by the ack that was the last to be waited for, never by looking again and again.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use edgesync_core::{edge_id::EdgeId, position::Offset};
+use tokio::sync::Notify;
 
-use super::{EdgeView, Fleet};
+use super::{EdgeView, Fleet, waits::Lack};
 
 /// On which edges an offset is to be durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +61,19 @@ pub enum WaitError {
     },
 }
 
+/// A wait in the fleet, until it is dropped.
+struct Waiting<'a> {
+    fleet: &'a Fleet,
+    number: u64,
+    over: Arc<Notify>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.fleet.lock().waits.remove(self.number);
+    }
+}
+
 impl Fleet {
     /// Waits until an offset is durable on the edges wanted. Comes back at once where a halted edge or
     /// a frozen release makes waiting vain.
@@ -76,28 +91,54 @@ impl Fleet {
         if offset > head {
             return Err(WaitError::BeyondHead { head });
         }
-        let mut changed = self.changed();
-        let mut released = self.shared.log.released();
         let (ids, needed) = self.choose(wanted)?;
+        let waited = |have: Vec<EdgeId>, missing| Waited {
+            reached: have.len() >= needed,
+            waited: started.elapsed(),
+            have,
+            missing,
+        };
+        // What is released never goes back: an offset that is not frozen now will not be.
+        let frozen = offset > self.shared.log.released().borrow().offset;
         let deadline = tokio::time::sleep(timeout);
         tokio::pin!(deadline);
-        loop {
-            changed.borrow_and_update();
-            let (have, missing) = self.split(offset, &ids);
-            let reached = have.len() >= needed;
-            let vain = missing.iter().filter(|edge| edge.state.waits_for_a_person()).count();
-            let frozen = offset > self.shared.log.released().borrow().offset;
-            let vain = frozen || have.len() + missing.len() - vain < needed;
-            let waited = Waited { reached, waited: started.elapsed(), have, missing };
-            if reached || vain {
-                return Ok(waited);
-            }
+        while let Some(waiting) = self.begin_wait(offset, &ids, needed).filter(|_| !frozen) {
             tokio::select! {
-                _ = changed.changed() => {}
-                _ = released.changed() => {}
-                () = &mut deadline => return Ok(Waited { waited: started.elapsed(), ..waited }),
+                () = waiting.over.notified() => {}
+                () = &mut deadline => break,
             }
         }
+        let (have, missing) = self.split(offset, &ids);
+        Ok(waited(have, missing))
+    }
+
+    /// Begins to wait for what is missing; none if there is nothing to wait for.
+    fn begin_wait(
+        &self,
+        offset: Offset,
+        ids: &BTreeSet<EdgeId>,
+        needed: usize,
+    ) -> Option<Waiting<'_>> {
+        let log = self.head().log;
+        let (mut missing, mut vain, mut have) = (HashSet::new(), HashSet::new(), 0);
+        let mut edges = self.lock();
+        for id in ids {
+            let Some(edge) = edges.by_id.get(id) else { continue };
+            if edge.has(log, offset) {
+                have += 1;
+            } else {
+                missing.insert(id.clone());
+                if edge.waits_for_a_person() {
+                    vain.insert(id.clone());
+                }
+            }
+        }
+        let lack = Lack { offset, needed, have, missing, vain };
+        if lack.is_over() {
+            return None;
+        }
+        let (number, over) = edges.waits.add(lack);
+        Some(Waiting { fleet: self, number, over })
     }
 
     /// The edges to look at, and how many of them have to have the offset.
@@ -135,8 +176,7 @@ impl Fleet {
         let (mut have, mut missing) = (Vec::new(), Vec::new());
         for id in ids {
             let Some(edge) = edges.by_id.get(id) else { continue };
-            let durable = edge.durable.filter(|durable| durable.log == head.log);
-            if durable.is_some_and(|durable| durable.offset >= offset) {
+            if edge.has(head.log, offset) {
                 have.push(id.clone());
             } else {
                 missing.push(edge.view(id, head));

@@ -35,16 +35,24 @@ async fn bench_for(max_sessions: usize) -> Bench {
         min_free_bytes: 0,
     };
     let log = Log::open(&options).unwrap();
-    let zone = Name::parse_origin("example.com").unwrap();
+    create_zone(&log, "example.com").await;
+    let fleet = Fleet::open(log.clone(), admission(max_sessions)).unwrap();
+    Bench { _dir: dir, fleet, log }
+}
+
+/// Two changes: a zone and its SOA.
+async fn create_zone(log: &Log, origin: &str) {
+    let zone = Name::parse_origin(origin).unwrap();
     let rtype = edgesync_core::Rtype::SOA;
     let rdata = rdata::parse(rtype, "ns root 1 2 3 4 5", &zone).unwrap();
     let soa = RecordData { owner: zone.clone(), rtype, ttl: 60, rdata };
     let caller = Caller { principal: String::new(), peer: String::new(), method: "test" };
     let action = Action::CreateZone(vec![soa]);
+    let head = log.head().borrow().offset;
+    let generation = Generation(head.next().0);
     let write = Write::new(Access::unrestricted().trust(caller, zone).unwrap(), action);
-    assert_eq!(log.commit(write).await.unwrap().generation, Generation(1));
-    let fleet = Fleet::open(log.clone(), admission(max_sessions)).unwrap();
-    Bench { _dir: dir, fleet, log }
+    let committed = log.commit(write).await.unwrap();
+    assert_eq!(committed.generation, generation);
 }
 
 const fn admission(max_sessions: usize) -> AdmissionConfig {
@@ -116,6 +124,46 @@ async fn a_receipt_comes_with_the_last_ack_and_names_who_is_missing() {
     assert!(waited.reached && waited.waited < Duration::from_secs(5), "woken by the ack");
     bench.fleet.leave(&b);
     assert!(bench.wait(Wanted::All).await.unwrap().reached, "away, but it has it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_comes_back_without_what_it_had_is_waited_for_again() {
+    let bench = bench().await;
+    let (a, b) = (bench.admit("a", 1).unwrap(), bench.admit("b", 2).unwrap());
+    let fleet = bench.fleet.clone();
+    let waiting = tokio::spawn(async move {
+        fleet.wait(Offset(2), Wanted::All, Duration::from_secs(10)).await.unwrap()
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    bench.ack(&a);
+    let again = bench.admit("a", 3).unwrap();
+    bench.ack(&b);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!waiting.is_finished(), "what it had before says nothing of what it has now");
+    bench.ack(&again);
+    assert!(waiting.await.unwrap().reached);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_very_many_that_are_behind_none_is_said_to_be_less_so_than_it_is() {
+    let bench = bench().await;
+    let sets = LAGS_READ * 2;
+    for number in 0..sets {
+        create_zone(&bench.log, &format!("zone-{number}.example")).await;
+    }
+    let head = *bench.log.head().borrow();
+    let mut known = bench.fleet.lock();
+    for number in 0..=sets {
+        let offset = Offset(2 * u64::try_from(number).unwrap());
+        let id = format!("edge-{number:03}").parse().unwrap();
+        known.by_id.insert(id, Edge::remembered(Some(Position { offset, ..head })));
+    }
+    drop(known);
+    let ages: Vec<_> =
+        (0..sets).map(|set| bench.fleet.age_of_next(Offset(2 * set as u64))).collect();
+    let lags: Vec<_> = bench.fleet.edges().iter().map(|view| view.lag).collect();
+    assert!(lags.iter().zip(ages).all(|(lag, age)| *lag >= age), "{lags:?}");
+    assert!(lags.windows(2).all(|pair| pair[0] >= pair[1]), "who is further behind lacks older");
 }
 
 #[tokio::test(flavor = "multi_thread")]

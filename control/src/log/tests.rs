@@ -19,6 +19,7 @@ use super::*;
 use crate::access::Access;
 
 mod full;
+mod golden;
 mod keeping;
 mod queue;
 

@@ -338,7 +338,7 @@ async fn tell_status(log: Log, fleet: Fleet, mut draining: watch::Receiver<bool>
             _ = draining.wait_for(|draining| *draining) => return,
         }
         let fleet = fleet.clone();
-        let edges = spawn_blocking(move || fleet.edges()).await.unwrap_or_default();
+        let edges = spawn_blocking(move || fleet.states()).await.unwrap_or_default();
         let current = edges.iter().filter(|edge| edge.state == EdgeState::Current).count();
         let head = log.head().borrow().offset;
         let full =

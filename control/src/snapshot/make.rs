@@ -1,7 +1,11 @@
 //! Makes a snapshot from one view of the log's store. Each zone is counted and digested as it is read:
 //! a damaged one is never sent on (invariant 17).
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use edgesync_core::{
     digest::Digest,
@@ -21,6 +25,9 @@ use crate::log::{Log, View};
 const ZONES: usize = 500;
 /// Octets of a record in a snapshot's file, about.
 const RECORD_OCTETS: u64 = 128;
+
+/// The longest rest after a chunk.
+const REST: Duration = Duration::from_millis(50);
 
 /// Why a snapshot is not made.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +97,7 @@ pub(super) fn make(
         writer: ChunkWriter::default(),
         chunks: Chunks::create(dir, id)?,
         manifest,
+        began: Instant::now(),
     };
     maker.check_space(dir, log.min_free())?;
     match maker.manifest.scope.clone() {
@@ -117,6 +125,8 @@ struct Maker<'a> {
     writer: ChunkWriter,
     chunks: Chunks,
     manifest: Manifest,
+    /// When the chunk was begun.
+    began: Instant,
 }
 
 impl Maker<'_> {
@@ -192,6 +202,9 @@ impl Maker<'_> {
             self.manifest.octets += self.writer.octets() as u64;
             let chunk = self.writer.finish(self.manifest.id, self.chunks.next())?;
             self.chunks.push(&chunk)?;
+            // Who writes meanwhile comes first: a chunk's making is followed by as long a rest.
+            std::thread::sleep(self.began.elapsed().min(REST));
+            self.began = Instant::now();
         }
         Ok(())
     }

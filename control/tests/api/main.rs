@@ -4,6 +4,7 @@
 
 mod access;
 mod admission;
+mod bounds;
 mod change_sets;
 mod damage;
 mod fleet;

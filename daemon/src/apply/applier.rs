@@ -68,7 +68,7 @@ pub(super) struct Applier {
     pub(super) confirmed: Option<Offset>,
     pub(super) guard: StoreGuard,
     pub(super) attempt: Attempt,
-    pauses: Pauses,
+    pub(super) pauses: Pauses,
     paused: Option<String>,
     ending: Arc<AtomicBool>,
     metrics: ApplyMetrics,
@@ -161,7 +161,7 @@ impl Applier {
     }
 
     /// Waits while nothing may be applied. False if the daemon ends meanwhile.
-    fn wait_for_pause(&mut self) -> bool {
+    pub(super) fn wait_for_pause(&mut self) -> bool {
         while self.tell_pause() {
             if self.ending.load(Relaxed) {
                 return false;

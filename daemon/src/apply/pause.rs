@@ -1,6 +1,7 @@
 //! Why nothing is applied for a while although nothing has failed: a person has frozen this edge, the
-//! disk is nearly full, or the store's file nearly as large as files may be. What comes waits in the
-//! window, the session goes on, and all that is there is served (rule 19, invariant 14).
+//! disk is nearly full, the store's file nearly as large as files may be, or there is no room for the
+//! snapshot that is to come (F-11). What comes waits in the window, the session goes on, and all that
+//! is there is served (rule 19, invariant 14).
 
 use std::{
     fs::{self, File},
@@ -12,7 +13,7 @@ use std::{
 use edgesync_host::room::{Room, Shortage};
 
 use crate::{
-    limits::{LOOK_PERIOD, PROBE_OCTETS},
+    limits::{LOOK_PERIOD, PROBE_OCTETS, STAGED_BASE_OCTETS, STAGED_FREE_TENTHS, STAGED_OCTETS},
     store,
 };
 
@@ -31,13 +32,22 @@ pub struct PauseConfig {
 #[derive(Debug)]
 pub(super) struct Pauses {
     config: PauseConfig,
+    /// Octets that the store is going to grow by for the snapshot that is to be begun.
+    coming: u64,
     looked: Option<Instant>,
     why: Option<String>,
 }
 
 impl Pauses {
     pub(super) const fn new(config: PauseConfig) -> Self {
-        Self { config, looked: None, why: None }
+        Self { config, coming: 0, looked: None, why: None }
+    }
+
+    /// A snapshot is to be begun of which so many octets of rows are still to come; 0 if none is.
+    pub(super) const fn expect_rows(&mut self, octets: u64) {
+        let grows = octets.saturating_mul(STAGED_OCTETS).saturating_add(STAGED_BASE_OCTETS);
+        self.coming = if octets == 0 { 0 } else { grows };
+        self.looked = None;
     }
 
     /// Why nothing may be applied now: one line.
@@ -58,7 +68,13 @@ impl Pauses {
                 freeze_file.display()
             ));
         }
-        self.room().err().map(|short| short.to_string())
+        match self.room() {
+            Ok(()) => None,
+            Err(short) if self.coming > 0 => {
+                Some(format!("there is no room for the snapshot that is to come: {short}"))
+            }
+            Err(short) => Some(short.to_string()),
+        }
     }
 
     /// Whether the store may grow. A disk that does not tell, and a quota, are found out by writing.
@@ -66,7 +82,9 @@ impl Pauses {
         let PauseConfig { data_dir, min_free, .. } = &self.config;
         let file = store::database_file(data_dir);
         let room = Room::look(data_dir, &file);
-        room.check(*min_free, room.octets().saturating_add(*min_free))
+        let free = (self.coming / 10).saturating_mul(STAGED_FREE_TENTHS).saturating_add(*min_free);
+        let length = room.octets().saturating_add(self.coming).saturating_add(*min_free);
+        room.check(free, length)
     }
 
     /// Whether the disk takes what is written, and keeps it.
@@ -99,5 +117,24 @@ mod tests {
         assert!(Pauses::new(full).why().unwrap().contains("free"));
         Pauses::new(config).probe().unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+    #[test]
+    fn a_snapshot_waits_until_there_is_room_for_all_that_is_still_to_come_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (freeze_file, data_dir) = (dir.path().join("freeze"), dir.path().to_owned());
+        let free = edgesync_host::room::free(dir.path());
+        let mut pauses = Pauses::new(PauseConfig { freeze_file, data_dir, min_free: 0 });
+        assert_eq!(pauses.why(), None);
+        // Twice what is there for 2.2 times what sled makes of it, and then half of it.
+        let fits = free / STAGED_OCTETS / STAGED_FREE_TENTHS * 10;
+        pauses.expect_rows(fits * 2);
+        let why = pauses.why().expect("it is looked at once").clone();
+        assert!(why.contains("snapshot") && why.contains("make room"), "{why}");
+        pauses.expect_rows(fits / 2);
+        assert_eq!(pauses.why(), None);
+        pauses.expect_rows(fits * 2);
+        assert!(pauses.why().is_some());
+        pauses.expect_rows(0);
+        assert_eq!(pauses.why(), None, "what else is applied needs no such room");
     }
 }

@@ -13,10 +13,21 @@ use super::{
     applier::Applier,
     halt::{Halted, Mode, guarded},
 };
-use crate::store::{InstallError, StoreError};
+use crate::store::{InstallError, Store, StoreError};
 
 impl Applier {
+    /// Makes ready for a snapshot, once there is room for all of it (F-11): one that ends in a full disk
+    /// would have taken the room of the changes that come after it.
     pub(super) fn stage(&mut self, manifest: Manifest) {
+        self.make_durable();
+        self.pauses.expect_rows(self.to_come(&manifest));
+        let may_begin = self.wait_for_pause();
+        self.pauses.expect_rows(0);
+        if !may_begin {
+            // The daemon ends: what stands behind the snapshot in the line follows nothing now.
+            self.mode = Mode::Void;
+            return;
+        }
         tracing::info!(
             scope = %manifest.scope, at = %manifest.position.offset, records = manifest.records,
             chunks = manifest.chunks, "taking a snapshot"
@@ -24,6 +35,14 @@ impl Applier {
         let begun = self.store.as_mut().map_or(Ok(()), |store| store.begin_staging(manifest));
         self.note_staged();
         self.give_up_on(begun);
+    }
+
+    /// Octets of rows that are still to come of a snapshot.
+    fn to_come(&self, manifest: &Manifest) -> u64 {
+        let staged = self.store.as_ref().and_then(Store::staged);
+        let done = staged.filter(|staged| staged.id == manifest.id).map_or(0, |staged| staged.next);
+        let left = u64::from(manifest.chunks.saturating_sub(done));
+        manifest.octets / u64::from(manifest.chunks.max(1)) * left
     }
 
     pub(super) fn stage_chunk(&mut self, chunk: &Chunk) {

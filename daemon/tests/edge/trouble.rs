@@ -3,13 +3,17 @@
 use std::{fs, time::Duration};
 
 use edgesync_core::{
-    Rtype, change::Change, position::Offset, record::RecordId, session::GoodbyeReason,
+    Rtype,
+    change::{Change, ChangeSet, Generation},
+    position::Offset,
+    record::RecordId,
+    session::GoodbyeReason,
 };
 use edgesync_daemon::{
     config::Zones,
     run::{RunError, Surroundings, run},
 };
-use edgesync_proto::v1::LinkState;
+use edgesync_proto::{convert::encode_set, v1::LinkState};
 
 use crate::{
     daemon::{Daemon, config, offset},
@@ -60,6 +64,41 @@ async fn bytes_that_are_no_change_set_halt_the_edge_before_them() {
     let daemon = Daemon::start(&config(dir.path(), &[format!("http://{}", serving.address)])).await;
     plane.until("the set is nacked again", |heard| heard.nacks.len() >= 2).await;
     assert_eq!(daemon.export("a.example").await.unwrap().lines().count(), 5);
+    daemon.stop().await;
+}
+
+/// F-45: what a newer control plane sends. A type without a name is carried as it is; a change of an
+/// unknown kind is told as that, and never passed by.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_type_is_carried_and_an_unknown_change_is_nacked_as_that() {
+    let (plane, dir, zone) = (Plane::new(1), tempfile::tempdir().unwrap(), name("a.example"));
+    let serving = plane.serve().await;
+    let daemon = Daemon::start(&config(dir.path(), &[format!("http://{}", serving.address)])).await;
+    let generation = plane.zone(&zone, 5);
+    let (rtype, rdata) = (Rtype::from_int(65_280), vec![0xab, 0xcd].into());
+    let create = Change::RecordCreate { owner: zone.clone(), rtype, ttl: 60, rdata };
+    let created = plane.commit(&zone, Some(generation), vec![create]);
+    plane.until_acked().await;
+    let export = daemon.export("a.example").await.unwrap();
+    assert!(export.contains("TYPE65280\t\\# 2 abcd"), "{export}");
+    // Field 2000 of a change's oneof, in a set that is right but for it.
+    let bad = Offset(created).next();
+    let set = ChangeSet {
+        zone: zone.clone(),
+        generation: Generation(generation),
+        first: bad,
+        changes: vec![Change::ZoneDelete],
+        override_guard: false,
+    };
+    let mut body = encode_set(&set).to_vec();
+    body.extend_from_slice(&[0x22, 3, 0x82, 0x7d, 0]);
+    plane.commit_bytes(bad, bad.next(), body.into());
+    plane.until("the set is nacked", |heard| !heard.nacks.is_empty()).await;
+    plane.heard(|heard| {
+        assert_eq!((heard.nacks[0].first, heard.nacks[0].held), (bad, false));
+        assert!(heard.nacks[0].reason.contains("does not know"), "{}", heard.nacks[0].reason);
+    });
+    assert_eq!(daemon.export("a.example").await.unwrap(), export, "it serves, and skips nothing");
     daemon.stop().await;
 }
 

@@ -99,3 +99,27 @@ async fn slow_clients_take_their_places_but_not_for_ever() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     drop(slow);
 }
+
+/// F-56: however many there are, they have only so many places, and each place for so long.
+#[tokio::test]
+async fn a_hundred_slow_scrapers_hold_up_the_next_one_for_a_bounded_time() {
+    let page = run().await;
+    let mut slow = Vec::new();
+    for _ in 0..100 {
+        let mut stream = TcpStream::connect(page.address).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\n").await.unwrap();
+        slow.push(stream);
+    }
+    sleep(Duration::from_millis(50)).await;
+    let waiting = tokio::spawn(fetch(page.address, "/metrics"));
+    let rounds = 100u32.div_ceil(CONNECTIONS);
+    for _ in 0..rounds {
+        sleep(Duration::from_millis(100)).await;
+        tokio::time::pause();
+        tokio::time::advance(CONNECTION).await;
+        tokio::time::resume();
+    }
+    let answer = timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    drop(slow);
+}

@@ -2,6 +2,8 @@
 //! checked here: behind it an offset is an offset, a name a name, and a hash has its length.
 
 mod change_set;
+#[cfg(test)]
+mod golden;
 mod record;
 mod session;
 mod snapshot;

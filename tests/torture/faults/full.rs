@@ -1,4 +1,4 @@
-//! F-09, F-10: the disk is full, and then it is not any more.
+//! F-09 to F-11: the disk is full, and then it is not any more.
 
 use std::time::Duration;
 
@@ -181,4 +181,52 @@ fn an_edge_whose_disk_is_full_serves_on_and_resumes_alone() {
     assert_eq!(status.boot_epoch, epoch, "it was not opened again");
     let (_, verdict) = world.judge();
     println!("full disk of the edge: {verdict:?}");
+}
+
+/// A zone of so many addresses, as a file.
+fn zone_file(serial: u32, addresses: u32) -> String {
+    let lines = (0..addresses).map(|n| format!("host-{n} 300 A 192.0.2.{}\n", n % 250));
+    format!("@ 300 SOA ns1 root {serial} 1 2 3 4\n@ 300 NS ns1\n") + &lines.collect::<String>()
+}
+
+/// F-11: with room for changes, and not for the snapshot, nothing of the snapshot is begun.
+#[test]
+fn an_edge_without_room_for_a_snapshot_serves_what_it_has_and_begins_when_there_is_room() {
+    let Some(disk) = SmallDisk::make(64) else { return };
+    let mut stack = Stack::prepare(1);
+    stack.place_edge(0, &disk.path().join("store"));
+    stack.start_control();
+    let import = |stack: &Stack, serial, addresses| {
+        let words = ["zone", "import", "-", "--origin", "example.com"];
+        drop(stack.run_with(&words, &zone_file(serial, addresses)).good());
+    };
+    import(&stack, 1, 1_000);
+    stack.start_edge(0);
+    stack.settle();
+    assert!(stack.edge(0).stop().success());
+    let served = stack.run(&["zone", "export", "example.com"]).good();
+    import(&stack, 2, 8_000);
+    let head = stack.run(&["release", "--output", "json"]).json()["head"].to_string();
+    drop(stack.run(&["log", "compact", "--upto", &head]).good());
+    // 8,000 records are half a MiB of rows, and sled makes some of it.
+    disk.fill(MIN_FREE + 3 * 1024 * 1024);
+    stack.start_edge(0);
+    let paused = |stack: &Stack| {
+        let status = stack.edge_status(0).unwrap_or_default();
+        status["paused"].as_str().unwrap_or_default().to_owned()
+    };
+    eventually("it is paused", || !paused(&stack).is_empty());
+    let why = paused(&stack);
+    assert!(why.contains("no room for the snapshot") && why.contains("make room"), "{why}");
+    println!("{why}");
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(paused(&stack), why, "it waits, and nothing was written");
+    assert_eq!(stack.run_edge(0, &["export", "example.com"]).good(), served, "it serves");
+    let row = &stack.fleet()[0];
+    assert_eq!((row["sessions"].as_u64(), row["state"].as_str()), (Some(2), Some("snapshot")));
+    disk.free();
+    stack.settle();
+    assert_eq!(paused(&stack), "");
+    let wanted = stack.run(&["zone", "export", "example.com"]).good();
+    assert_eq!(stack.run_edge(0, &["export", "example.com"]).good(), wanted);
 }

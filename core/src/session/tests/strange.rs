@@ -155,3 +155,40 @@ fn another_log_is_not_gone_on_with_on_the_word_of_a_welcome() {
     assert!(world.reconnects[0].contains("another log"), "{:?}", world.reconnects);
     assert!(!world.receiver.is_live());
 }
+
+/// F-60: nothing special happens where a signed number would end.
+#[test]
+fn offsets_around_two_to_the_63rd_are_offsets_like_any_other() {
+    let begin = Offset((1 << 63) - 3);
+    let hash = HistoryHash([1; 32]);
+    let at = Position { log: LOG, offset: begin, hash };
+    let now = Instant::now();
+    let mut receiver = Receiver::new(hello(Some(at), Filter::All));
+    receiver.handle(ReceiverInput::Connected, now);
+    let mut log = ModelLog::new(LOG);
+    log.head = at;
+    (0..4).for_each(|_| log.append(2, 10));
+    receiver.handle(welcome(&log, PROTOCOL, Start::Resume), now);
+    let part = |set: &CommittedSet| SetPart { size: set.body.len(), from: 0, set: set.clone() };
+    let frame = ToEdge::Frame(log.sets.iter().map(part).collect());
+    receiver.handle(ReceiverInput::Message(frame), now);
+    receiver.handle(ReceiverInput::Durable { position: log.head, apply: Duration::ZERO }, now);
+    let outputs: Vec<_> = std::iter::from_fn(|| receiver.poll()).collect();
+    let applied =
+        outputs.iter().filter(|output| matches!(output, ReceiverOutput::Apply(_))).count();
+    assert_eq!(applied, 4, "{outputs:?}");
+    let (first, last) = (begin.next(), Offset((1 << 63) + 5));
+    let acked = |output: &ReceiverOutput| matches!(output, ReceiverOutput::Send(ToControl::Ack(ack)) if ack.first == first && ack.last == last);
+    assert!(outputs.iter().any(acked), "{outputs:?}");
+    // And the very last ones there are end in no overflow.
+    for (prev, last) in [(u64::MAX - 1, u64::MAX), (u64::MAX, u64::MAX), (u64::MAX, 0)] {
+        let (prev, first, last) = (Offset(prev), Offset(prev).next(), Offset(last));
+        let set = CommittedSet { prev, first, last, hash, body: Bytes::from_static(b"x") };
+        let frame = ToEdge::Frame(vec![part(&set)]);
+        receiver.handle(ReceiverInput::Message(frame), now);
+        let head = Position { offset: last, ..at };
+        let heartbeat = ToEdge::Heartbeat { prev, progress: head, head: last, sample: None };
+        receiver.handle(ReceiverInput::Message(heartbeat), now);
+    }
+    assert_eq!(receiver.durable(), Some(log.head));
+}

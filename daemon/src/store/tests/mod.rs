@@ -2,9 +2,11 @@
 //! damaged in the ways that sled is known to be damaged.
 
 mod crash;
+mod golden;
 mod model;
 mod quarantine;
 mod reading;
+mod room;
 mod staging;
 
 use std::path::Path;
