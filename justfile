@@ -80,6 +80,10 @@ torture-power CUTS="220":
 torture-flips FLIPS="10000":
     EDGESYNC_TORTURE_FLIPS={{FLIPS}} cargo test --release -p edgesync-tests --test torture flips -- --nocapture --test-threads 1
 
+# Rights that are taken away while streams are open; prints the slowest
+revocations RUNS="200":
+    EDGESYNC_REVOCATIONS={{RUNS}} cargo test -p edgesync-control --test api taken_away -- --nocapture
+
 # Planted bugs: each breaks one invariant in a copy of the tree, and has to be found (quick, all, or names with commas)
 torture-planted WHICH="all":
     EDGESYNC_PLANTED={{WHICH}} cargo test -p edgesync-tests --test planted -- --nocapture --ignored
