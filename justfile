@@ -84,6 +84,10 @@ torture-flips FLIPS="10000":
 torture-attacks SECONDS="60" RATIO="2":
     EDGESYNC_ATTACK_SECONDS={{SECONDS}} EDGESYNC_ATTACK_RATIO={{RATIO}} cargo test --release -p edgesync-tests --test attacks -- --nocapture
 
+# Rights that are taken away while streams are open; prints the slowest
+revocations RUNS="200":
+    EDGESYNC_REVOCATIONS={{RUNS}} cargo test -p edgesync-control --test api taken_away -- --nocapture
+
 # Planted bugs: each breaks one invariant in a copy of the tree, and has to be found (quick, all, or names with commas)
 torture-planted WHICH="all":
     EDGESYNC_PLANTED={{WHICH}} cargo test -p edgesync-tests --test planted -- --nocapture --ignored

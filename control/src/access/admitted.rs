@@ -71,7 +71,8 @@ impl Admitted {
         };
         let known = (ANONYMOUS.into(), Proof::None);
         let everybody = Arc::new(Principal::everybody());
-        Self::new(Access::unrestricted(), Function::Unknown, known, peer, everybody)
+        let function = Function::Rpc(edgesync_proto::Rpc::ImportZone);
+        Self::new(Access::unrestricted(), function, known, peer, everybody)
     }
 
     /// The call that a request is.
@@ -159,8 +160,8 @@ impl Admitted {
         }
     }
 
-    /// When what it has proved itself with ends by itself.
-    fn ends(&self) -> bool {
+    /// True if what it has proved itself with can end by itself.
+    pub(super) fn ends(&self) -> bool {
         matches!(self.0.proof, Proof::Login(_) | Proof::Machine(_))
     }
 

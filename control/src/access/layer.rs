@@ -177,9 +177,12 @@ where
         };
         parts.extensions.insert(admitted.clone());
         let response = self.inner.call(Request::from_parts(parts, body));
-        // A session looks itself: what its edge may have is more than whether it may call.
+        // A session looks itself whether its edge may have what it has; but not at the clock.
+        let scope = admitted.function().need().scope;
+        let is_session = scope == Scope::Edge;
         let is_uncut = admitted.function().is_at_once()
-            || matches!(admitted.function().need().scope, Scope::Open | Scope::Edge);
+            || scope == Scope::Open
+            || (is_session && !admitted.ends());
         if is_uncut || !self.access.is_kept() {
             return Box::pin(response);
         }
@@ -188,7 +191,7 @@ where
                 biased;
                 response = response => {
                     let ended = admitted.clone();
-                    let ended = Box::pin(async move { ended.ended(true).await });
+                    let ended = Box::pin(async move { ended.ended(!is_session).await });
                     response.map(|response| response.map(|body| Body::new(Cut::new(body, ended))))
                 }
                 denied = admitted.ended(false) => Ok(denied.status().into_http()),

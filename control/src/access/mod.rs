@@ -43,6 +43,7 @@ pub use role::{NoRole, Rights, Role};
 pub use text::{PolicyError, Principals};
 use tokio::sync::watch;
 pub use trail::{Line, Trail};
+pub use watch_file::check_policy;
 pub use zones::{Zones, ZonesError};
 
 use crate::log::Log;

@@ -50,6 +50,16 @@ fn take(kept: &Kept, read: &Result<String, String>) {
     metrics::counter!("edgesync_control_policy_loads_total", "result" => result).increment(1);
 }
 
+/// Reads a policy file to see whether it is one; the number of its principals.
+///
+/// # Errors
+/// With what is wrong with it, in one line.
+pub fn check_policy(path: &Path) -> Result<usize, String> {
+    let checked = read(path).and_then(|text| text::read_file(&text).map_err(|e| e.to_string()));
+    let named = |error: String| format!("the access policy {}: {error}", path.display());
+    checked.map(|principals| principals.len()).map_err(named)
+}
+
 fn read(path: &Path) -> Result<String, String> {
     let mut text = String::new();
     let file = fs::File::open(path).map_err(|error| error.to_string())?;

@@ -14,6 +14,7 @@ use tokio::{runtime::Builder, sync::watch};
 
 use super::ControlPlane;
 use crate::{
+    access::check_policy,
     config::{Config, Flags},
     metrics,
 };
@@ -39,6 +40,9 @@ pub fn main() -> ExitCode {
 fn daemon(flags: &Flags) -> Result<(), Failure> {
     let config = flags.load().map_err(Failure::usage)?;
     if flags.check_config {
+        if let Some(access) = &config.access {
+            check_policy(&access.policy).map_err(Failure::usage)?;
+        }
         println!("the configuration is right");
         return Ok(());
     }

@@ -147,6 +147,13 @@ fn a_wrong_call_or_configuration_has_a_code_of_its_own() {
         assert!(line.contains(part) && line.contains("control.toml"), "{line}");
     }
     assert_eq!(check("soa_serial = \"keep\"").status.code(), Some(0));
+    let policy = dir.path().join("policy.toml");
+    let access = format!("[access]\npolicy = {policy:?}");
+    assert!(refused(&check(&access), 64).contains("policy.toml"), "it is not there");
+    fs::write(&policy, "[[principal]]\nname = \"a\"\nrole = \"root\"").unwrap();
+    assert!(refused(&check(&access), 64).contains("policy.toml: line 3: unknown field `role`"));
+    fs::write(&policy, "[[principal]]\nname = \"a\"").unwrap();
+    assert_eq!(check(&access).status.code(), Some(0));
     let line = refused(&command(dir.path()).arg("--config").arg("/nowhere").output().unwrap(), 64);
     assert!(line.contains("/nowhere"), "{line}");
     let open = Command::new(PROGRAM).args(["--listen", "0.0.0.0:0", "--check-config"]).output();
