@@ -1,6 +1,6 @@
 //! What Edgesync's programs need from the host they run on, so that each of them does it alike:
 //! configuration, the lock of a data directory, room on the disk, signals, systemd, logs, metrics and
-//! their page.
+//! their page, and certificates for those who have none.
 //!
 //! Nothing here knows of records, logs or sessions.
 

@@ -97,7 +97,8 @@ impl fmt::Display for Purpose {
     }
 }
 
-/// A private key as PEM. It is wiped from memory when it is dropped, and no format string shows it.
+/// A private key as PEM. This text is wiped from memory when it is dropped (what libraries copy of it is
+/// theirs), and no format string shows it.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
