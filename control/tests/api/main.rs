@@ -11,6 +11,7 @@ mod harness;
 mod import;
 mod process;
 mod record;
+mod revocation;
 mod server;
 mod vanished;
 mod zone;
