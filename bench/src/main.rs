@@ -46,7 +46,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    /// Everything below.
+    /// Catch-up and live; the others are asked for by name.
     All,
     /// An edge that has nothing takes a whole log, against bare sled.
     CatchUp {

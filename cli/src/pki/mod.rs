@@ -131,5 +131,7 @@ fn valid(now: SystemTime, length: Duration) -> Result<std::ops::Range<SystemTime
 }
 
 fn moment(moment: SystemTime) -> String {
-    format::moment(Some(&Timestamp::from(moment))).unwrap_or_default()
+    // To the second, as the certificate has it.
+    let seconds = Timestamp { nanos: 0, ..Timestamp::from(moment) };
+    format::moment(Some(&seconds)).unwrap_or_default()
 }

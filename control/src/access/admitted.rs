@@ -146,7 +146,11 @@ impl Admitted {
         let known = || policy.principal(&self.0.name).cloned();
         match &self.0.proof {
             Proof::None => Ok(Arc::clone(&self.0.principal)),
-            Proof::Certificate => Ok(known().unwrap_or_default()),
+            Proof::Certificate => {
+                let id = self.0.name.strip_prefix("edge/").and_then(|id| id.parse().ok());
+                let edge = id.and_then(|id: EdgeId| policy.edge(&id).cloned());
+                Ok(edge.unwrap_or_default())
+            }
             Proof::Machine(token) => {
                 let owner = policy.of_token(token, now).map(|(name, _)| name);
                 let same = owner.is_some_and(|owner| owner == self.0.name);

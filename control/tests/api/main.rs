@@ -12,6 +12,7 @@ mod harness;
 mod import;
 mod process;
 mod record;
+mod revocation;
 mod server;
 mod vanished;
 mod zone;

@@ -10,6 +10,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
 use x509_parser::{extensions::ParsedExtension, x509::SubjectPublicKeyInfo};
+use zeroize::Zeroizing;
 
 use super::{
     Pair, PkiError, Purpose, SKEW, Secret, Serial, Subject, issued, octets, subject, written,
@@ -111,8 +112,8 @@ impl Authority {
         valid: &Range<SystemTime>,
     ) -> Result<Pair, PkiError> {
         let valid = valid.start..valid.end.min(self.valid.end);
-        let key = KeyPair::generate()?;
-        let certificate = leaf(subject, purpose, &valid)?.signed_by(&key, &self.issuer)?.pem();
+        let key = Zeroizing::new(KeyPair::generate()?);
+        let certificate = leaf(subject, purpose, &valid)?.signed_by(&*key, &self.issuer)?.pem();
         Ok(Pair { certificate, key: Secret::new(key.serialize_pem()) })
     }
 

@@ -178,6 +178,9 @@ fn an_edge_has_the_zones_that_it_may_and_is_who_its_certificate_says() {
     assert!(other.contains("fra-1") && other.contains("fra-2"), "{other}");
     parts.extensions.insert(peer(Some("fra-3")));
     assert!(access.admit(&parts).is_err());
+    set(&access, &edge("*", &["net"]));
+    let any = access.admit(&parts).unwrap();
+    assert_eq!(any.edge(&id("fra-3")).unwrap(), Zones::parse(&["net"]).unwrap());
     set(&access, "");
     assert!(proven.edge(&id("fra-1")).is_err(), "a revoked edge is refused");
 }
