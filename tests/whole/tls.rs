@@ -139,18 +139,23 @@ fn a_control_plane_with_a_wrong_certificate_is_refused_by_edge_and_operator() {
     let named = Subject::server(&["control.example"]).unwrap();
     let named = certs.issue(&named, Purpose::Server, &around_now(300, 86_400));
     cases.push(("of another name", named, "not valid for name"));
-    let short = certs.issue(&server_subject(), Purpose::Server, &around_now(300, 4));
-    cases.push(("ended", short, "expired"));
+    cases.push(("ended", certs.server(), "expired"));
     for (what, pair, word) in cases {
         stack.edge(0).kill();
         let before = reloads(&stack, "ok");
+        // One that has ended already would not be taken; this one ends in use.
+        let lives = around_now(300, 6);
+        let pair = match what {
+            "ended" => stack.certs().issue(&server_subject(), Purpose::Server, &lives),
+            _ => pair,
+        };
         stack.certs().put("control", &pair);
         eventually("it is in use", || {
             // The page needs no TLS.
             reloads(&stack, "ok") > before
         });
         if what == "ended" {
-            std::thread::sleep(Duration::from_secs(4));
+            std::thread::sleep(Duration::from_secs(6));
         }
         stack.begin_edge(0, &[]);
         eventually(what, || link(&stack, 0).1.contains(word));
@@ -180,7 +185,9 @@ fn a_session_ends_with_its_certificate_and_comes_back_with_a_new_one() {
     eventually("the edge connects", || is_connected(&stack, "edge-0"));
     let log = |stack: &Stack| stack.control.as_ref().unwrap().log_text();
     eventually("its connection is ended", || log(&stack).contains("its certificate has ended"));
-    let late = lives.end.elapsed().expect("not before its end");
+    // Certificates have whole seconds.
+    let end = lives.end - Duration::from_secs(1);
+    let late = end.elapsed().expect("not before its end");
     assert!(late < REVOKED, "{late:?} after its end");
     eventually("it is refused", || {
         log(&stack).contains("expired") && link(&stack, 0).1.contains("alert")
