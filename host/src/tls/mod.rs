@@ -6,6 +6,8 @@ mod certificate;
 mod current;
 mod files;
 mod side;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 
