@@ -208,6 +208,12 @@ pub enum InvalidConfig {
     /// A part of TLS is not named.
     #[error("tls.{0} is not set: cert, key and ca are needed together")]
     TlsPart(&'static str),
+    /// Nobody would be asked for anything, over the network.
+    #[error(
+        "tls.cert is set and access.policy is not, so whoever connects could do everything: name a policy \
+         (config/policy.toml is one to begin with)"
+    )]
+    NoAccess,
     /// A value is out of its bounds.
     #[error("{key} = {value} is out of its bounds: {bounds}")]
     Bounds {
@@ -280,7 +286,11 @@ impl Config {
                 let parts =
                     [("cert", &self.tls.cert), ("key", &self.tls.key), ("ca", &self.tls.ca)];
                 let missing = parts.into_iter().find(|(_, path)| path.as_os_str().is_empty());
-                missing.map_or(Ok(()), |(part, _)| Err(InvalidConfig::TlsPart(part)))
+                match missing {
+                    Some((part, _)) => Err(InvalidConfig::TlsPart(part)),
+                    None if self.access.is_none() => Err(InvalidConfig::NoAccess),
+                    None => Ok(()),
+                }
             }
         }
     }
@@ -426,7 +436,10 @@ mod tests {
         assert!(flags(&["--insecure"]).load().is_ok());
         assert!(load_text("insecure = true\nlisten = \"[::]:7353\"").is_err());
         let tls = "[tls]\ncert = \"c\"\nkey = \"k\"\nca = \"a\"";
-        assert!(load_text(&format!("listen = \"[::]:7353\"\n{tls}")).is_ok());
+        let access = "[access]\npolicy = \"p\"";
+        assert!(load_text(&format!("listen = \"[::]:7353\"\n{tls}\n{access}")).is_ok());
+        let open = load_text(tls).unwrap_err().to_string();
+        assert!(open.contains("access.policy") && open.lines().count() == 1, "{open}");
         let both = load_text(&format!("insecure = true\n{tls}")).unwrap_err().to_string();
         assert!(both.contains("leave one out"), "{both}");
         let part = load_text("[tls]\ncert = \"c\"\nkey = \"k\"").unwrap_err().to_string();

@@ -1,6 +1,7 @@
 //! What whole-system tests stand on: the real programs as processes on loopback, in a directory of
 //! their own, ended with their handles.
 
+mod certs;
 mod crowd;
 mod independent;
 mod process;
@@ -8,6 +9,7 @@ mod programs;
 mod proxy;
 mod stack;
 
+pub use certs::{Certs, around_now, greet};
 pub use crowd::{Counts, Crowd, CrowdConfig, hello};
 pub use independent::{Compiled, compile_zone, have, shared};
 pub use process::{Process, eventually};

@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Process, Proxy, eventually, program};
+use crate::{Certs, Process, Proxy, eventually, program};
 
 /// A control plane and some edges in one directory.
 pub struct Stack {
@@ -35,6 +35,8 @@ pub struct Stack {
     pub token_file: Option<PathBuf>,
     /// Environment variables that edges are started with.
     pub edge_environment: Vec<(&'static str, &'static str)>,
+    /// The certificates of all, if there is TLS.
+    certs: Option<Certs>,
 }
 
 /// What came of a command.
@@ -121,8 +123,45 @@ impl Stack {
             token_file: None,
             edge_urls: vec![format!("http://{control_address}"); edges],
             edge_environment: Vec::new(),
+            certs: None,
             dir,
         }
+    }
+
+    /// The same with TLS between all, access for an operator and for every edge, and nothing running yet.
+    /// Everybody's certificates are in `certs()`: `control`, `edge-0`, `edge-1` and so on.
+    ///
+    /// # Panics
+    /// If there is no place for a directory.
+    #[must_use]
+    pub fn secured(edges: usize) -> Self {
+        let mut stack = Self::prepare(edges);
+        stack.keep_access(
+            "[[principal]]\nname = \"edge/*\"\n[[principal.grant]]\nrole = \"edge\"\nzones = [\".\"]\n",
+        );
+        let certs = Certs::new(&stack.dir().join("certs"), "the CA of a test");
+        certs.put("control", &certs.server());
+        for number in 0..edges {
+            certs.put(&format!("edge-{number}"), &certs.edge(&format!("edge-{number}")));
+        }
+        let [cert, key, ca, crl] =
+            ["control.pem", "control.key", "ca.pem", "crl.pem"].map(|name| certs.file(name));
+        let table = format!("[tls]\ncert = {cert:?}\nkey = {key:?}\nca = {ca:?}\ncrl = {crl:?}\n");
+        let file = stack.control_config.as_ref().expect("access is kept");
+        let text = std::fs::read_to_string(file).expect("it was written") + &table;
+        std::fs::write(file, text).expect("it is written");
+        stack.edge_urls.fill(format!("https://{}", stack.control_address));
+        stack.certs = Some(certs);
+        stack
+    }
+
+    /// The certificates of all.
+    ///
+    /// # Panics
+    /// If there is no TLS.
+    #[must_use]
+    pub const fn certs(&self) -> &Certs {
+        self.certs.as_ref().expect("the stack is secured")
     }
 
     /// Has the control plane keep access: with an operator whose token the command sends, and what else a
@@ -189,7 +228,8 @@ impl Stack {
     /// URL of the control plane.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.control_address)
+        let scheme = if self.certs.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.control_address)
     }
 
     /// Starts the control plane on the log that it had, and waits until it is ready.
@@ -207,7 +247,10 @@ impl Stack {
         let mut command = by_way_of(by, "edgesync-control");
         command.arg("--data-dir").arg(&self.control_dir);
         command.args(["--listen", &self.control_address.to_string()]);
-        command.args(["--metrics-listen", &self.control_metrics.to_string(), "--insecure"]);
+        command.args(["--metrics-listen", &self.control_metrics.to_string()]);
+        if self.certs.is_none() {
+            command.arg("--insecure");
+        }
         if let Some(file) = &self.control_config {
             command.arg("--config").arg(file);
         }
@@ -243,6 +286,12 @@ impl Stack {
         command.arg("--socket").arg(self.socket(number));
         command.args(["--metrics-listen", &self.edge_metrics[number].to_string()]);
         command.envs(self.edge_environment.iter().copied());
+        if let Some(certs) = &self.certs {
+            let files = [("CERT", &*format!("{id}.pem")), ("KEY", &*format!("{id}.key"))];
+            for (key, name) in files.into_iter().chain([("CA", "ca.pem"), ("CRL", "crl.pem")]) {
+                command.env(format!("EDGESYNC_EDGE_TLS__{key}"), certs.file(name));
+            }
+        }
         let log = self.dir().join(format!("edge-{number}.log"));
         self.edges[number] = Some(Process::start(&mut command, &log));
     }
@@ -278,6 +327,9 @@ impl Stack {
         command.args(arguments).env("EDGESYNC_CONTROL", self.url());
         // Not the login of who runs the tests.
         command.env("XDG_STATE_HOME", self.dir()).env_remove("EDGESYNC_TOKEN");
+        if let Some(certs) = &self.certs {
+            command.env("EDGESYNC_CA", certs.file("ca.pem"));
+        }
         match &self.token_file {
             Some(file) => command.env("EDGESYNC_TOKEN_FILE", file),
             None => command.env_remove("EDGESYNC_TOKEN_FILE"),

@@ -8,4 +8,6 @@ mod outage;
 mod pressure;
 mod refusals;
 mod rootzone;
+mod rotation;
 mod story;
+mod tls;

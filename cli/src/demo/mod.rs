@@ -1,10 +1,12 @@
-//! `edgesync demo`: the whole system as real processes on loopback, in a temporary directory. A zone
-//! is imported, changes are streamed, one edge is killed in the middle and comes back; at the end
-//! everything is compared, and the exit code says whether all of it holds.
+//! `edgesync demo`: the whole system as real processes on loopback, in a temporary directory, with mutual
+//! TLS by an authority of its own, and credentials. A zone is imported, changes are streamed, one edge is
+//! killed in the middle and comes back; at the end everything is compared, and the exit code says whether
+//! all of it holds.
 
 mod changes;
 mod checks;
 mod processes;
+mod secure;
 mod zone;
 
 use std::time::{Duration, Instant};
@@ -52,7 +54,13 @@ pub async fn run(arguments: DemoArgs, printer: &mut Printer) -> Result<Outcome, 
     let programs = processes::programs()?;
     let started = Instant::now();
     let mut cluster = Cluster::start(programs, arguments.edges, arguments.keep).await?;
-    say(started, &format!("edgesync-control and {} edges are running", arguments.edges));
+    say(
+        started,
+        &format!(
+            "edgesync-control and {} edges are running, with certificates of the demo's own CA",
+            arguments.edges
+        ),
+    );
     let result = story(&arguments, &mut cluster, started).await;
     match result {
         Ok(report) => {

@@ -10,11 +10,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::PATIENCE;
-use crate::{
-    connect::{Server, Target},
-    failure::Failure,
-};
+use super::{PATIENCE, secure::Secure};
+use crate::{connect::Server, failure::Failure};
 
 /// How long a process has to drain.
 const GRACE: Duration = Duration::from_secs(15);
@@ -26,6 +23,7 @@ pub struct Cluster {
     dir: Option<tempfile::TempDir>,
     root: PathBuf,
     programs: PathBuf,
+    secure: Secure,
     control: Process,
     control_address: SocketAddr,
     edges: Vec<Option<Process>>,
@@ -74,13 +72,16 @@ impl Cluster {
         } else {
             Some(made)
         };
+        let secure = Secure::make(&root, edges)?;
         let control_address = free_address()?;
         let mut command = Command::new(programs.join("edgesync-control"));
         command.arg("--data-dir").arg(root.join("control"));
         command.args(["--listen", &control_address.to_string()]);
-        command.args(["--metrics-listen", "127.0.0.1:0", "--insecure"]);
+        command.args(["--metrics-listen", "127.0.0.1:0", "--config"]).arg(secure.config());
         let control = Process::start(&mut command, &root.join("control.log"))?;
-        let mut cluster = Self { dir, root, programs, control, control_address, edges: Vec::new() };
+
+        let mut cluster =
+            Self { dir, root, programs, secure, control, control_address, edges: Vec::new() };
         cluster.control().await.inspect_err(|_| cluster.show_logs())?;
         for number in 0..usize::from(edges) {
             cluster.edges.push(None);
@@ -91,8 +92,7 @@ impl Cluster {
 
     /// The control plane, once it answers.
     pub async fn control(&self) -> Result<Server, Failure> {
-        let url = format!("http://{}", self.control_address);
-        let target = Target::open(&url);
+        let target = self.secure.target(format!("https://{}", self.control_address));
         until_there(|| Server::control(&target)).await
     }
 
@@ -116,7 +116,10 @@ impl Cluster {
         let mut command = Command::new(self.programs.join("edgesyncd"));
         command.args(["--edge-id", &format!("edge-{number}")]);
         command.arg("--data-dir").arg(self.root.join(format!("edge-{number}")));
-        command.args(["--control", &format!("http://{}", self.control_address)]);
+        command.args(["--control", &format!("https://{}", self.control_address)]);
+        let files = self.secure.files(&format!("edge-{number}"));
+        command.env("EDGESYNC_EDGE_TLS__CERT", files.cert);
+        command.env("EDGESYNC_EDGE_TLS__KEY", files.key).env("EDGESYNC_EDGE_TLS__CA", files.ca);
         command.args(["--metrics-listen", "127.0.0.1:0"]);
         command.arg("--socket").arg(self.socket(number));
         let log = self.root.join(format!("edge-{number}.log"));
