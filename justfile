@@ -82,7 +82,11 @@ torture-flips FLIPS="10000":
 
 # Floods and slow clients against a live control plane, each for some seconds; a good client's p99 beside
 torture-attacks SECONDS="60" RATIO="2":
-    EDGESYNC_ATTACK_SECONDS={{SECONDS}} EDGESYNC_ATTACK_RATIO={{RATIO}} cargo test --release -p edgesync-tests --test attacks -- --nocapture
+    EDGESYNC_ATTACK_SECONDS={{SECONDS}} EDGESYNC_ATTACK_RATIO={{RATIO}} cargo test --release -p edgesync-tests --test attacks -- --nocapture --test-threads 1
+
+# Certificates and keys replaced so many times under load, bad pairs between; no stream may be dropped (about 1 s each)
+torture-rotations ROTATIONS="1000":
+    EDGESYNC_ROTATIONS={{ROTATIONS}} cargo test --release -p edgesync-tests --test whole rotation -- --nocapture
 
 # Certificates and keys replaced so many times under load, bad pairs between; no stream may be dropped (about 1 s each)
 torture-rotations ROTATIONS="1000":

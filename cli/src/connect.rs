@@ -56,6 +56,7 @@ pub struct Target {
 impl Target {
     /// A control plane on this host that asks nothing of anybody.
     #[cfg(test)]
+    #[must_use]
     pub fn open(url: &str) -> Self {
         let tls = TlsFiles::default();
         Self { url: url.to_owned(), tls, server_name: None, token: None }
@@ -355,9 +356,11 @@ mod tests {
         let sent = |url: &str| {
             let token = Some(Secret::new("hunter2".to_owned()));
             let target = Target { token, ..Target::open(url) };
-            bearer(target.token.as_ref(), &uri(url).unwrap()).is_ok()
+            bearer(target.token.as_ref(), &url.parse().unwrap()).is_ok()
         };
-        assert!(sent("http://127.0.0.1:1") && sent("http://[::1]:1") && sent("localhost:1"));
+        assert!(
+            sent("http://127.0.0.1:1") && sent("http://[::1]:1") && sent("https://a.example:1")
+        );
         assert!(!sent("http://192.0.2.1:1") && !sent("http://127.0.0.1.example:1"));
     }
 

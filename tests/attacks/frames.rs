@@ -21,6 +21,8 @@ pub const CANCEL: [u8; 4] = [0, 0, 0, 8];
 
 /// A call that is there, and answers at once.
 const PATH: &str = "/edgesync.v1.FleetService/ListEdges";
+/// The call that has a password looked at.
+const LOGIN: &str = "/edgesync.v1.AccessService/Login";
 
 /// Appends a frame.
 pub fn frame(to: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
@@ -45,9 +47,24 @@ fn text(to: &mut Vec<u8>, text: &str) {
 
 /// The header block of a gRPC call (RFC 7541 section 6: indexed, and literals that are not kept).
 pub fn call() -> Vec<u8> {
+    call_of(PATH)
+}
+
+/// The same of a login with a password that is nobody's.
+pub fn login() -> Vec<u8> {
+    let mut block = call_of(LOGIN);
+    for (name, value) in [("username", "nobody"), ("password", "of nobody's")] {
+        block.push(0x00);
+        text(&mut block, name);
+        text(&mut block, value);
+    }
+    block
+}
+
+fn call_of(path: &str) -> Vec<u8> {
     // :method POST, :scheme http
     let mut block = vec![0x83, 0x86, 0x04];
-    text(&mut block, PATH);
+    text(&mut block, path);
     block.push(0x01);
     text(&mut block, "edgesync");
     // content-type is number 31 of the static table.

@@ -43,7 +43,12 @@ impl Times {
 }
 
 /// Reads and writes for a time, one after the other; each has to succeed.
-async fn call(client: &mut RecordServiceClient<Channel>, during: Duration, to: &mut Times) {
+async fn call(
+    client: &mut RecordServiceClient<Channel>,
+    token: Option<&str>,
+    during: Duration,
+    to: &mut Times,
+) {
     let end = Instant::now() + during;
     let mut number = 0;
     while Instant::now() < end {
@@ -54,6 +59,11 @@ async fn call(client: &mut RecordServiceClient<Channel>, during: Duration, to: &
             owner: ZONE.to_owned(),
             r#type: "SOA".to_owned(),
         };
+        let mut request = tonic::Request::new(request);
+        if let Some(token) = token {
+            let bearer = format!("Bearer {token}").parse().expect("ASCII text");
+            let _ = request.metadata_mut().insert("authorization", bearer);
+        }
         let answered = client.list_records(request).await;
         let mut pages = answered.unwrap_or_else(|e| panic!("call {number}: {e}")).into_inner();
         assert!(pages.message().await.expect("an answer").is_some(), "the zone is there");
@@ -86,6 +96,8 @@ struct Outcome {
 fn attack(attack: Attack, stack: &mut Stack, server: SocketAddr, during: Duration) -> Outcome {
     let process = stack.control().id();
     let url = stack.url();
+    let token = stack.token_file.as_ref().map(|file| fs::read_to_string(file).expect("a token"));
+    let token = token.as_deref().map(str::trim);
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(Done::default()));
     let before = resident_kib(process);
     let watching = {
@@ -104,7 +116,7 @@ fn attack(attack: Attack, stack: &mut Stack, server: SocketAddr, during: Duratio
     runtime.expect("a runtime").block_on(async {
         let endpoint = Endpoint::from_shared(url).expect("a URL");
         let mut client = RecordServiceClient::new(endpoint.connect().await.expect("it connects"));
-        call(&mut client, CALM, &mut calm).await;
+        call(&mut client, token, CALM, &mut calm).await;
         let threads: Vec<_> = (0..ATTACKERS)
             .map(|_| {
                 let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
@@ -116,47 +128,57 @@ fn attack(attack: Attack, stack: &mut Stack, server: SocketAddr, during: Duratio
                 })
             })
             .collect();
-        call(&mut client, during, &mut attacked).await;
+        call(&mut client, token, during, &mut attacked).await;
         stop.store(true, Ordering::Relaxed);
         threads.into_iter().for_each(|thread| thread.join().expect("an attacker has panicked"));
-        call(&mut client, CALM, &mut calm).await;
+        call(&mut client, token, CALM, &mut calm).await;
     });
     let most = watching.join().expect("the watcher has panicked");
     let grown_kib = most.saturating_sub(before);
     Outcome { calm: calm.p99(), attacked: attacked.p99(), grown_kib, done }
 }
 
-#[test]
-fn floods_and_slow_clients_take_neither_memory_nor_answers_from_others() {
+/// Attacks, and says what went beyond its bounds.
+fn judge(kind: Attack, stack: &mut Stack) -> Option<String> {
     let seconds = number("EDGESYNC_ATTACK_SECONDS", 1);
     // By default other tests run beside: the times are told, and judged by hand.
     let ratio = number("EDGESYNC_ATTACK_RATIO", 100);
+    let server: SocketAddr = stack.url().trim_start_matches("http://").parse().expect("an address");
+    let outcome = attack(kind, stack, server, Duration::from_secs(seconds));
+    let Outcome { calm, attacked, grown_kib, done } = outcome;
+    let times = attacked.as_secs_f64() / calm.as_secs_f64().max(1e-6);
+    println!(
+        "{kind:?}: p99 calm {calm:?}, attacked {attacked:?} ({times:.1} times), memory +{} KiB; \
+         {} connections, {} MiB sent, {} held",
+        grown_kib,
+        done.connections.load(Ordering::Relaxed),
+        done.octets.load(Ordering::Relaxed) >> 20,
+        done.held.load(Ordering::Relaxed),
+    );
+    assert!(done.connections.load(Ordering::Relaxed) > 0, "{kind:?} did not take place");
+    assert!(stack.control_page("/readyz").is_some(), "it is ready");
+    if grown_kib > GROWTH_KIB {
+        return Some(format!("{kind:?}: memory grew by {grown_kib} KiB"));
+    }
+    #[allow(clippy::cast_precision_loss)]
+    let late = times > ratio as f64 && attacked > Duration::from_millis(20);
+    late.then(|| format!("{kind:?}: the good client's p99 was {times:.1} times the calm one"))
+}
+
+#[test]
+fn floods_and_slow_clients_take_neither_memory_nor_answers_from_others() {
     let mut stack = Stack::start(0);
     let _ = stack.run(&["zone", "create", ZONE, "--ns", "ns1.example.com."]).good();
-    let server: SocketAddr = stack.url().trim_start_matches("http://").parse().expect("an address");
-    let mut wrong = Vec::new();
-    for kind in Attack::ALL {
-        let outcome = attack(kind, &mut stack, server, Duration::from_secs(seconds));
-        let Outcome { calm, attacked, grown_kib, done } = outcome;
-        let times = attacked.as_secs_f64() / calm.as_secs_f64().max(1e-6);
-        println!(
-            "{kind:?}: p99 calm {calm:?}, attacked {attacked:?} ({times:.1} times), memory +{} KiB; \
-             {} connections, {} MiB sent, {} held",
-            grown_kib,
-            done.connections.load(Ordering::Relaxed),
-            done.octets.load(Ordering::Relaxed) >> 20,
-            done.held.load(Ordering::Relaxed),
-        );
-        assert!(done.connections.load(Ordering::Relaxed) > 0, "{kind:?} did not take place");
-        if grown_kib > GROWTH_KIB {
-            wrong.push(format!("{kind:?}: memory grew by {grown_kib} KiB"));
-        }
-        #[allow(clippy::cast_precision_loss)]
-        if times > ratio as f64 && attacked > Duration::from_millis(20) {
-            wrong
-                .push(format!("{kind:?}: the good client's p99 was {times:.1} times the calm one"));
-        }
-    }
-    assert!(stack.control_page("/readyz").is_some(), "it is ready");
+    let wrong: Vec<_> =
+        Attack::ALL.into_iter().filter_map(|kind| judge(kind, &mut stack)).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_flood_of_logins_takes_neither_memory_nor_answers_from_who_has_a_token() {
+    let mut stack = Stack::prepare(0);
+    stack.keep_access("");
+    stack.start_control();
+    let _ = stack.run(&["zone", "create", ZONE, "--ns", "ns1.example.com."]).good();
+    assert_eq!(judge(Attack::Logins, &mut stack), None);
 }

@@ -12,10 +12,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+pub use crate::secret::Secret;
 use rcgen::ExtendedKeyUsagePurpose;
 use time::OffsetDateTime;
 use x509_parser::{pem::parse_x509_pem, time::ASN1Time};
-use zeroize::Zeroizing;
 
 pub use self::{
     authority::{Authority, CreateError, self_signed},
@@ -94,31 +94,6 @@ impl fmt::Display for Purpose {
             Self::Server => "server",
             Self::Client => "client",
         })
-    }
-}
-
-/// A private key as PEM. This text is wiped from memory when it is dropped (what libraries copy of it is
-/// theirs), and no format string shows it.
-#[derive(Clone)]
-pub struct Secret(Zeroizing<String>);
-
-impl Secret {
-    /// Takes a key.
-    #[must_use]
-    pub fn new(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
-
-    /// The key itself: for its file, and for nothing else.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(…)")
     }
 }
 

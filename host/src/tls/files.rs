@@ -46,7 +46,7 @@ pub(super) struct Pair {
 
 impl Pair {
     /// Says why the pair is of no use.
-    pub(super) fn refused(files: &(PathBuf, PathBuf), reason: impl ToString) -> TlsError {
+    pub(super) fn refused(files: &(PathBuf, PathBuf), reason: &impl ToString) -> TlsError {
         let (cert, key) = files.clone();
         TlsError::Pair { cert, key, reason: reason.to_string() }
     }
@@ -146,5 +146,5 @@ pub(super) fn state(files: &TlsFiles) -> Vec<Option<(std::time::SystemTime, u64)
         let metadata = fs::metadata(path).ok()?;
         Some((metadata.modified().ok()?, metadata.len()))
     };
-    files.all().into_iter().filter_map(set).map(state).collect()
+    files.all().into_iter().filter_map(|path| set(path)).map(state).collect()
 }

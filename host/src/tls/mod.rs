@@ -6,6 +6,8 @@ mod certificate;
 mod current;
 mod files;
 mod side;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 
@@ -43,8 +45,8 @@ impl TlsFiles {
 }
 
 /// A path, if it is set.
-fn set(path: &PathBuf) -> Option<&Path> {
-    Some(path.as_path()).filter(|path| !path.as_os_str().is_empty())
+fn set(path: &Path) -> Option<&Path> {
+    Some(path).filter(|path| !path.as_os_str().is_empty())
 }
 
 /// Why the files of TLS cannot be used.

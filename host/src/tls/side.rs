@@ -20,7 +20,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-fn together(error: impl ToString) -> TlsError {
+fn together(error: &impl ToString) -> TlsError {
     TlsError::Together(error.to_string())
 }
 
@@ -61,7 +61,7 @@ impl Side for ServerSide {
     fn make(material: Material) -> Result<Self, TlsError> {
         let Pair { chain, key, own, files } = material.pair.ok_or(TlsError::Missing("cert"))?;
         if own.not_after <= SystemTime::now() {
-            return Err(Pair::refused(&files, "the certificate has ended"));
+            return Err(Pair::refused(&files, &"the certificate has ended"));
         }
         let verifier = match material.roots {
             None => None,
@@ -71,18 +71,18 @@ impl Side for ServerSide {
                     .only_check_end_entity_revocation()
                     .allow_unknown_revocation_status()
                     .allow_unauthenticated();
-                Some(verifier.build().map_err(together)?)
+                Some(verifier.build().map_err(|error| together(&error))?)
             }
         };
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
-            .map_err(together)?;
+            .map_err(|error| together(&error))?;
         let builder = match &verifier {
             Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
             None => builder.with_no_client_auth(),
         };
         let made = builder.with_single_cert(chain, key);
-        let mut config = made.map_err(|error| Pair::refused(&files, error))?;
+        let mut config = made.map_err(|error| Pair::refused(&files, &error))?;
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -118,17 +118,17 @@ impl Side for ClientSide {
             .allow_unknown_revocation_status();
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
-            .map_err(together)?
-            .with_webpki_verifier(verifier.build().map_err(together)?);
+            .map_err(|error| together(&error))?
+            .with_webpki_verifier(verifier.build().map_err(|error| together(&error))?);
         let not_after = material.pair.as_ref().map(|pair| pair.own.not_after);
         let mut config = match material.pair {
             None => builder.with_no_client_auth(),
             Some(Pair { chain, key, own, files }) => {
                 if own.not_after <= SystemTime::now() {
-                    return Err(Pair::refused(&files, "the certificate has ended"));
+                    return Err(Pair::refused(&files, &"the certificate has ended"));
                 }
                 let made = builder.with_client_auth_cert(chain, key);
-                made.map_err(|error| Pair::refused(&files, error))?
+                made.map_err(|error| Pair::refused(&files, &error))?
             }
         };
         config.alpn_protocols = vec![ALPN.to_vec()];

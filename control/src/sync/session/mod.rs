@@ -1,21 +1,22 @@
 //! The shell of one session: moves values between the stream, the log, the fleet and the core's
 //! [`Sender`], which alone decides.
 
+mod log;
+mod snapshot;
+
 use std::{
-    future::Future,
-    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use edgesync_core::{
     edge_id::EdgeId,
-    position::{HistoryHash, Offset, Position},
+    position::{Offset, Position},
     session::{
-        Ack, CommittedSet, Filter, GoodbyeReason, Hello, Sender, SenderConfig, SenderInput,
-        SenderOutput, ToControl, ToEdge,
+        Ack, Filter, GoodbyeReason, Hello, Sender, SenderConfig, SenderInput, SenderOutput,
+        ToControl, ToEdge,
     },
-    snapshot::{Manifest, Scope, Staged},
+    snapshot::{Manifest, Scope},
 };
 use edgesync_proto::v1;
 use tokio::{
@@ -25,16 +26,17 @@ use tokio::{
 use tokio_stream::StreamExt;
 use tonic::{Status, Streaming};
 
-use super::{SyncApi, count_refused, filter, latency::Journey, outbound::Outbound};
+use self::{
+    log::hash_at,
+    snapshot::{Making, made},
+};
+use super::{SyncApi, count_refused, latency::Journey, outbound::Outbound};
 use crate::{
     access::{Admitted, Denied, Zones},
-    fleet::{NotAdmitted, Progress, Seat},
-    log::{Log, ReadError, Sampled},
-    snapshot::{Busy, Lease},
+    fleet::{NotAdmitted, Seat},
+    log::Sampled,
+    snapshot::Lease,
 };
-
-/// A snapshot that is being looked for, or made.
-type Making = Pin<Box<dyn Future<Output = Result<Lease, Busy>> + Send>>;
 
 /// How long a session that has ended lets its last messages go out.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -253,77 +255,6 @@ impl Session {
         self.feed(SenderInput::Sample(*position, sample));
     }
 
-    /// Has a snapshot looked for or made, while the session goes on.
-    fn look_for_snapshot(&mut self, scope: Scope, staged: Option<Staged>) {
-        let snapshots = self.api.snapshots.clone();
-        let filter = self.filter.clone();
-        self.lease = None;
-        self.making = Some(Box::pin(async move { snapshots.get(scope, filter, staged).await }));
-    }
-
-    /// A snapshot is there, or cannot be had.
-    fn made(&mut self, made: Result<Lease, Busy>) {
-        match made {
-            Ok(lease) => {
-                let (manifest, next) = (lease.manifest().clone(), lease.next);
-                let edge = self.seat.as_ref().map(Seat::to_string).unwrap_or_default();
-                let Manifest { scope, position, records, .. } = &manifest;
-                tracing::info!(edge, %scope, at = %position.offset, records, next, "snapshot begins");
-                self.progress(&manifest, next);
-                self.lease = Some(lease);
-                self.feed(SenderInput::Snapshot { manifest, next });
-            }
-            Err(busy) => {
-                let (retry_after, message) = (busy.retry_after(), busy.to_string());
-                metrics::counter!("edgesync_control_snapshots_refused_total").increment(1);
-                self.feed(SenderInput::SnapshotBusy { retry_after, message });
-            }
-        }
-    }
-
-    async fn chunk(&mut self, index: u32) {
-        let Some(lease) = &self.lease else { return };
-        match lease.chunk(index).await {
-            Ok(chunk) => {
-                let octets = chunk.body.len() as u64;
-                metrics::counter!("edgesync_control_snapshot_sent_bytes_total").increment(octets);
-                self.feed(SenderInput::Chunk(chunk));
-            }
-            Err(error) => {
-                tracing::error!(%error, "a snapshot cannot be read");
-                self.over = Some("snapshot_failed");
-            }
-        }
-    }
-
-    /// The edge has a part of the snapshot.
-    fn staged(&mut self, staged: Staged) {
-        let Some(lease) = self.lease.as_ref().filter(|l| l.manifest().id == staged.id) else {
-            return;
-        };
-        let manifest = lease.manifest().clone();
-        self.progress(&manifest, staged.next);
-        if staged.next >= manifest.chunks && manifest.scope != Scope::Store {
-            self.end_snapshot();
-        }
-    }
-
-    fn progress(&self, manifest: &Manifest, done: u32) {
-        if let Some(seat) = &self.seat {
-            let (offset, chunks) = (manifest.position.offset, manifest.chunks);
-            let repair = manifest.scope != Scope::Store;
-            self.api.fleet.snapshot(seat, Progress { offset, done, chunks, repair });
-        }
-    }
-
-    fn end_snapshot(&mut self) {
-        if self.lease.take().is_some()
-            && let Some(seat) = &self.seat
-        {
-            self.api.fleet.snapshot_ended(seat);
-        }
-    }
-
     /// Ends a session that never got as far as the sender.
     fn goodbye(&mut self, reason: GoodbyeReason, retry_after: Duration, message: String) {
         self.send(ToEdge::Goodbye { reason, retry_after, message });
@@ -388,43 +319,6 @@ impl Session {
             self.api.fleet.acked(seat, ack, durable, &latencies);
         }
     }
-
-    /// Reads what follows an offset, up to another one: from memory if it is there, else from the log.
-    async fn fetch(&mut self, after: Offset, upto: Offset, octets: usize) {
-        let log_id = self.api.log.head().borrow().log;
-        let position =
-            |set: &CommittedSet| Position { log: log_id, offset: set.last, hash: set.hash };
-        let (mut sets, read_to);
-        if let Some(mut recent) = self.api.log.recent(after, octets) {
-            recent.retain(|released| released.set.last <= upto);
-            let now = Instant::now();
-            read_to = recent.last().map(|released| position(&released.set));
-            sets = Vec::new();
-            for released in recent.iter().filter(|released| self.filter.wants(&released.zone)) {
-                self.journey.sent(released.set.last, released.at, now);
-                sets.push(released.set.clone());
-            }
-        } else {
-            let mut stored = match read_log(&self.api.log, after, octets).await {
-                Ok(stored) => stored,
-                Err(failed) => return self.over = Some(failed.label()),
-            };
-            stored.retain(|set| set.last <= upto);
-            read_to = stored.last().map(position);
-            sets = match filter::wanted(stored, &self.filter) {
-                Ok(wanted) => wanted,
-                Err(error) => {
-                    // Never skipped (rule 23): who cannot be told whose set it is gets nothing behind it.
-                    tracing::error!(%error, "the zone of a change set in the log cannot be read");
-                    return self.over = Some("log_failed");
-                }
-            };
-        }
-        match read_to {
-            Some(read_to) => self.feed(SenderInput::Fetched { sets, read_to }),
-            None => self.over = Some("log_failed"),
-        }
-    }
 }
 
 /// The end of a session, as the metrics name it.
@@ -452,70 +346,5 @@ async fn changed(rights: &mut Option<watch::Receiver<u64>>) {
 async fn wait_for_drain(drain: &mut watch::Receiver<bool>) {
     if drain.wait_for(|drain| *drain).await.is_err() {
         std::future::pending::<()>().await;
-    }
-}
-
-async fn hash_at(log: &Log, offset: Offset) -> Result<Option<HistoryHash>, ReadFailed> {
-    let log = log.clone();
-    let read = tokio::task::spawn_blocking(move || log.hash_at(offset)).await;
-    read.map_err(|_| ReadFailed::Store)?.map_err(|error| ReadFailed::from(ReadError::Store(error)))
-}
-
-/// The sets after an offset, from the log's store.
-async fn read_log(
-    log: &Log,
-    after: Offset,
-    octets: usize,
-) -> Result<Vec<CommittedSet>, ReadFailed> {
-    let log = log.clone();
-    let read = tokio::task::spawn_blocking(move || log.view()?.entries(after, octets)).await;
-    let entries = read.map_err(|_| ReadFailed::Store)?.map_err(ReadFailed::from)?;
-    let set = |entry: crate::log::LogEntry| CommittedSet {
-        prev: entry.first.before(),
-        first: entry.first,
-        last: entry.last,
-        hash: entry.hash,
-        body: entry.body,
-    };
-    Ok(entries.into_iter().map(set).collect())
-}
-
-/// Ready when a snapshot is there or cannot be had; never, if none is looked for.
-async fn made(making: &mut Option<Making>) -> Result<Lease, Busy> {
-    let Some(running) = making else { return std::future::pending().await };
-    let made = running.await;
-    *making = None;
-    made
-}
-
-/// Why a part of the log could not be read; what went wrong is logged.
-enum ReadFailed {
-    /// The store has failed.
-    Store,
-    /// It was compacted away since the session began: the edge comes back for a snapshot.
-    Compacted,
-}
-
-impl ReadFailed {
-    const fn label(&self) -> &'static str {
-        match self {
-            Self::Store => "log_failed",
-            Self::Compacted => "compacted",
-        }
-    }
-}
-
-impl From<ReadError> for ReadFailed {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Store(error) => {
-                tracing::error!(%error, "the log cannot be read");
-                Self::Store
-            }
-            ReadError::Compacted { after, floor } => {
-                tracing::info!(%after, %floor, "the log was compacted before an edge had read it");
-                Self::Compacted
-            }
-        }
     }
 }
