@@ -244,16 +244,15 @@ mod tests {
         let wrong = secret("wrong horse");
         let _ = is_password(None, &wrong);
         let time = |kept: Option<&KeptPassword>| {
-            let times = (0..7).map(|_| {
-                let began = std::time::Instant::now();
-                assert!(!is_password(kept, &wrong));
-                began.elapsed()
-            });
-            let mut times: Vec<_> = times.collect();
-            times.sort();
-            times[3].as_secs_f64()
+            let began = std::time::Instant::now();
+            assert!(!is_password(kept, &wrong));
+            began.elapsed()
         };
-        let ratio = time(Some(&kept)) / time(None);
+        // In turn, and the best of each: what else runs here is in none of both.
+        let times = (0..15).map(|_| (time(Some(&kept)), time(None)));
+        let (known, unknown): (Vec<_>, Vec<_>) = times.unzip();
+        let best = |times: Vec<std::time::Duration>| times.into_iter().min().unwrap();
+        let ratio = best(known).as_secs_f64() / best(unknown).as_secs_f64();
         assert!((0.4..2.5).contains(&ratio), "{ratio}");
     }
 
