@@ -88,10 +88,6 @@ torture-attacks SECONDS="60" RATIO="2":
 torture-rotations ROTATIONS="1000":
     EDGESYNC_ROTATIONS={{ROTATIONS}} cargo test --release -p edgesync-tests --test whole rotation -- --nocapture
 
-# Certificates and keys replaced so many times under load, bad pairs between; no stream may be dropped (about 1 s each)
-torture-rotations ROTATIONS="1000":
-    EDGESYNC_ROTATIONS={{ROTATIONS}} cargo test --release -p edgesync-tests --test whole rotation -- --nocapture
-
 # Rights that are taken away while streams are open; prints the slowest
 revocations RUNS="200":
     EDGESYNC_REVOCATIONS={{RUNS}} cargo test -p edgesync-control --test api taken_away -- --nocapture

@@ -16,6 +16,7 @@ use edgesync_host::{
     exit::{self, Failure},
     logging,
     metrics::Metrics,
+    secret::no_core_dumps,
     signals::{Request, Signals},
     systemd,
 };
@@ -88,6 +89,7 @@ fn start(arguments: &Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     logging::init().map_err(Failure::usage)?;
+    no_core_dumps().map_err(Failure::runtime)?;
     let runtime = Builder::new_multi_thread().enable_all().build().map_err(Failure::runtime)?;
     let ended = runtime.block_on(serve(arguments, config, settings));
     // A read that is stuck in the disk is not waited for.

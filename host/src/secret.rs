@@ -10,12 +10,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::process::{Resource, Rlimit, setrlimit};
 use zeroize::Zeroizing;
 
 /// Octets of the longest secret.
 const SECRET_OCTETS: u64 = 4_096;
 /// Mode bits of a file that others than its owner can use.
 const OTHERS: u32 = 0o077;
+
+/// Keeps what is in the memory of this process out of core dumps, whatever the host would make of one.
+///
+/// # Errors
+/// If the host does not let it.
+pub fn no_core_dumps() -> io::Result<()> {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    Ok(setrlimit(Resource::Core, none)?)
+}
 
 /// A password, a token or a key.
 #[derive(Clone, PartialEq, Eq)]

@@ -136,9 +136,19 @@ impl Stack {
     #[must_use]
     pub fn secured(edges: usize) -> Self {
         let mut stack = Self::prepare(edges);
-        stack.keep_access(
-            "[[principal]]\nname = \"edge/*\"\n[[principal.grant]]\nrole = \"edge\"\nzones = [\".\"]\n",
-        );
+        stack.secure("");
+        stack
+    }
+
+    /// Has all speak TLS, and the control plane keep access, with what else a policy says.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn secure(&mut self, policy: &str) {
+        let edges = self.edges.len();
+        let stack = self;
+        let every_edge = "[[principal]]\nname = \"edge/*\"\n[[principal.grant]]\nrole = \"edge\"\nzones = [\".\"]\n";
+        stack.keep_access(&(policy.to_owned() + every_edge));
         let certs = Certs::new(&stack.dir().join("certs"), "the CA of a test");
         certs.put("control", &certs.server());
         for number in 0..edges {
@@ -152,7 +162,6 @@ impl Stack {
         std::fs::write(file, text).expect("it is written");
         stack.edge_urls.fill(format!("https://{}", stack.control_address));
         stack.certs = Some(certs);
-        stack
     }
 
     /// The certificates of all.

@@ -122,6 +122,10 @@ fn a_planted_secret_is_in_no_log_metric_audit_help_or_list_of_processes() {
         said += &String::from_utf8_lossy(&help.output().unwrap().stdout);
     }
     said += &stack.control_page("/metrics").unwrap();
+    let limits = format!("/proc/{}/limits", stack.control().id());
+    let limits = fs::read_to_string(limits).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "no core dumps");
     watch.kill().unwrap();
     watch.wait().unwrap();
     drop(stack.control.take());

@@ -34,6 +34,13 @@ fn a_python_client_made_of_the_proto_files_writes_reads_and_follows_the_log() {
 #[test]
 fn a_python_client_logs_in_by_its_metadata_and_may_do_what_it_may() {
     let Some(python) = python() else { return };
+    for over_tls in [false, true] {
+        log_in(&python, over_tls);
+    }
+}
+
+/// Has the client log in; over TLS its token goes along as CallCredentials.
+fn log_in(python: &str, over_tls: bool) {
     let mut stack = Stack::prepare(0);
     let password = stack.dir().join("password");
     fs::write(&password, "correct horse").unwrap();
@@ -41,7 +48,12 @@ fn a_python_client_logs_in_by_its_metadata_and_may_do_what_it_may() {
     let path = password.to_str().unwrap();
     let hash = stack.run(&["access", "hash-password", "--password-file", path]).good();
     let grant = "[[principal.grant]]\nrole = \"editor\"\nzones = [\"interop.example\"]\n";
-    stack.keep_access(&format!("[[principal]]\nname = \"python\"\n{hash}{grant}"));
+    let policy = format!("[[principal]]\nname = \"python\"\n{hash}{grant}");
+    if over_tls {
+        stack.secure(&policy);
+    } else {
+        stack.keep_access(&policy);
+    }
     stack.start_control();
     let _ = stack.run(&["zone", "create", "interop.example", "--ns", "ns1.example."]).good();
     let _ = stack.run(&["zone", "create", "other.example", "--ns", "ns1.example."]).good();
@@ -49,8 +61,9 @@ fn a_python_client_logs_in_by_its_metadata_and_may_do_what_it_may() {
     let output = Command::new(python)
         .arg(format!("{here}/interop/access.py"))
         .arg(format!("{here}/../proto"))
-        .arg(stack.url().trim_start_matches("http://"))
+        .arg(stack.url().split_once("//").unwrap().1)
         .args(["python", path])
+        .args(over_tls.then(|| stack.certs().file("ca.pem")))
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

@@ -7,6 +7,7 @@ use edgesync_host::{
     exit::{self, Failure, one_line},
     logging,
     metrics::Metrics,
+    secret::no_core_dumps,
     signals::{Request, Signals},
     systemd,
 };
@@ -47,6 +48,7 @@ fn daemon(flags: &Flags) -> Result<(), Failure> {
         return Ok(());
     }
     logging::init().map_err(Failure::usage)?;
+    no_core_dumps().map_err(Failure::runtime)?;
     let runtime = Builder::new_multi_thread().enable_all().build().map_err(Failure::runtime)?;
     let result = runtime.block_on(serve(flags, config));
     runtime.shutdown_timeout(LEFTOVERS);
