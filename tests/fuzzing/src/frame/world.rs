@@ -178,7 +178,8 @@ impl World {
         let log =
             if let ToEdge::Welcome(welcome) = &message { Some(welcome.head.log) } else { None };
         let was_live = self.receiver.is_live();
-        let known = was_live && self.is_known(&message);
+        // Before a snapshot that was announced nothing else may come, known or not.
+        let known = was_live && self.is_known(&message) && !self.receiver.is_replacing();
         self.receiver.handle(ReceiverInput::Message(message), self.now);
         if let Some(log) = log.filter(|_| !was_live && self.receiver.is_live()) {
             self.edge_log = log;
