@@ -56,7 +56,7 @@ impl Plane {
         let mut command = Command::new(&self.program);
         command.arg("--data-dir").arg(self.dir.path().join("data"));
         command.args(["--listen", &self.listen.to_string()]);
-        command.args(["--metrics-listen", &self.metrics.to_string()]);
+        command.args(["--metrics-listen", &self.metrics.to_string(), "--insecure"]);
         command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         self.process = Some(Process::spawn(command.stderr(log))?);
         let started = Instant::now();

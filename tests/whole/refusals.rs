@@ -96,7 +96,7 @@ fn a_daemon_that_cannot_start_says_why_in_one_line() {
     let listen = stack.url().trim_start_matches("http://").to_owned();
     let control = |data: &str, listen: &str| {
         let words = ["--data-dir", data, "--listen", listen, "--metrics-listen", "127.0.0.1:0"];
-        start("edgesync-control", &words)
+        start("edgesync-control", &[&words[..], &["--insecure"]].concat())
     };
     let edge = |data: &str, socket: &str| {
         let words = [
