@@ -42,13 +42,15 @@ pub enum Attack {
     Idle,
     /// Calls of which a whole message never comes.
     SlowCalls,
+    /// Whole calls, as many as the server takes.
+    Calls,
     /// Logins with a wrong password, a thousand at once.
     Logins,
 }
 
 impl Attack {
     /// All that need nothing of the server's configuration.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::RapidReset,
         Self::Continuation,
         Self::EmptyData,
@@ -59,6 +61,7 @@ impl Attack {
         Self::Slowloris,
         Self::Idle,
         Self::SlowCalls,
+        Self::Calls,
     ];
 
     /// Goes on until `stop`; counts connections and octets.
@@ -112,6 +115,11 @@ impl Attack {
                     let stream = next();
                     frame(&mut octets, HEADERS, END_HEADERS, stream, &call());
                     frame(&mut octets, DATA, 0, stream, &[0, 0, 0, 255, 255, 0]);
+                }
+                Self::Calls => {
+                    let stream = next();
+                    frame(&mut octets, HEADERS, END_HEADERS, stream, &call());
+                    frame(&mut octets, DATA, END_STREAM, stream, &[0; 5]);
                 }
                 Self::Logins => {
                     let stream = next();

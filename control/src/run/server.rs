@@ -49,7 +49,7 @@ const HANDSHAKES: usize = 256;
 /// Connections beside those of the edges: of callers, and of strangers.
 const CALLERS: usize = 2_000;
 /// Frames without data that a connection may have looked at: calls of the fastest callers, and no flood.
-const PACE: Pace = Pace { frames_per_second: 5_000, burst: 10_000, first_call: STRANGER };
+const PACE: Pace = Pace { frames_per_second: 2_000, burst: 2_000, first_call: STRANGER };
 
 const RECORDS: &str = RecordServiceServer::<Api>::NAME;
 const ZONES: &str = ZoneServiceServer::<Api>::NAME;
