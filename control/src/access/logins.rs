@@ -12,7 +12,7 @@ use std::{
 };
 
 use edgesync_host::{
-    credential::{KeptPassword, KeptToken, TokenKind, is_password, new_token},
+    credential::{Checker, KeptPassword, KeptToken, TokenKind, new_token},
     secret::Secret,
 };
 use rustix::{process::setpriority_process, thread::gettid};
@@ -72,9 +72,10 @@ const NICE: i32 = 10;
 fn check_all(checks: &Receiver<Check>) {
     // On this thread alone; without it logins only cost more.
     let _ = setpriority_process(Some(gettid()), NICE);
+    let mut checker = Checker::default();
     while let Ok(Check { kept, given, answer }) = checks.recv() {
         // Who has gone does not want to know.
-        let _ = answer.send(is_password(kept.as_ref(), &given));
+        let _ = answer.send(checker.is_password(kept.as_ref(), &given));
     }
 }
 
