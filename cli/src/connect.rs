@@ -2,14 +2,13 @@
 
 use std::{
     io,
-    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use edgesync_host::{
     secret::Secret,
-    tls::{ClientSide, Material, ServerName, Side, TlsError, TlsFiles},
+    tls::{self, ClientSide, Material, ServerName, Side, TlsError, TlsFiles},
 };
 use edgesync_proto::v1::{
     access_service_client::AccessServiceClient, edge_service_client::EdgeServiceClient,
@@ -267,9 +266,7 @@ fn uri(text: &str) -> Result<Uri, String> {
 
 /// True if a URL is of this host.
 fn is_this_host(uri: &Uri) -> bool {
-    let host = uri.host().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+    tls::is_this_host(uri.host().unwrap_or_default())
 }
 
 /// How a control plane is known to be that.

@@ -4,13 +4,13 @@
 mod names;
 mod tcp;
 
-use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use edgesync_core::{
     limits::MESSAGE_OCTETS,
     session::{ToControl, ToEdge},
 };
-use edgesync_host::tls::{ClientSide, Current, ServerName};
+use edgesync_host::tls::{ClientSide, Current, ServerName, is_this_host};
 use edgesync_proto::{
     convert::ConvertError,
     v1::{SyncRequest, SyncResponse, sync_service_client::SyncServiceClient},
@@ -74,13 +74,6 @@ impl FromStr for Endpoint {
             _ => Err(EndpointError::Url(shown())),
         }
     }
-}
-
-/// True if a host's name or address means this host.
-#[must_use]
-pub fn is_this_host(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// What connections are made with.

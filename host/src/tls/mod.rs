@@ -9,7 +9,10 @@ mod side;
 #[cfg(test)]
 mod tests;
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 pub use certificate::certificate;
 pub use current::{Current, Keeper};
@@ -42,6 +45,14 @@ impl TlsFiles {
     const fn all(&self) -> [&PathBuf; 4] {
         [&self.cert, &self.key, &self.ca, &self.crl]
     }
+}
+
+/// True if a URL's host means this host, the only one that is spoken to without TLS. What a name means
+/// elsewhere is not looked up: an answer could be anybody's.
+#[must_use]
+pub fn is_this_host(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 /// A path, if it is set.
