@@ -115,6 +115,13 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             "Times that a connection had to wait because it sent more frames than anybody needs.",
         ),
         (
+            Counter,
+            "edgesync_control_connections_cut_total",
+            Unit::Count,
+            "Connections that were ended, by reason: silent (no call in time), headers (more of them than \
+             may be).",
+        ),
+        (
             Gauge,
             "edgesync_control_released_offset",
             Unit::Count,

@@ -2,7 +2,14 @@
 //! and each request on the connection carries it (invariant 18: nobody is who he says he is, but who
 //! his connection proves him to be).
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
 
 /// What edges' names begin with in a certificate: `spiffe://TRUST-DOMAIN/edge/ID`.
 const SPIFFE: &str = "spiffe://";
@@ -18,6 +25,38 @@ pub struct Peer {
     pub transport: Transport,
     /// The certificate that it has proved to own the key of, if it has.
     pub certificate: Option<Arc<Certificate>>,
+    /// What it has come to since.
+    pub standing: Standing,
+}
+
+impl Peer {
+    /// The other end of a connection that has just begun.
+    #[must_use]
+    pub fn new(
+        address: Option<SocketAddr>,
+        transport: Transport,
+        certificate: Option<Arc<Certificate>>,
+    ) -> Self {
+        Self { address, transport, certificate, standing: Standing::default() }
+    }
+}
+
+/// What a connection has come to: it begins as a stranger's, and is known when one of its calls was let
+/// through. Clones are of the same connection.
+#[derive(Clone, Debug, Default)]
+pub struct Standing(Arc<AtomicBool>);
+
+impl Standing {
+    /// A call was let through.
+    pub fn becomes_known(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// True if a call was let through.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What carries a connection.

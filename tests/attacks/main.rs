@@ -7,6 +7,7 @@ mod frames;
 use std::{
     fs,
     net::SocketAddr,
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -87,6 +88,14 @@ fn resident_kib(process: u32) -> u64 {
     line.split_whitespace().next().and_then(|kib| kib.parse().ok()).expect("a number")
 }
 
+/// The attackers' own work is not the server's: this thread runs when nothing else here wants to. (A low
+/// priority does not do: the kernel lets it finish its slice of 3 ms before another thread may go on.)
+fn yields_to_all_else() {
+    let own = rustix::thread::gettid().as_raw_nonzero().to_string();
+    let set = Command::new("chrt").args(["--idle", "--pid", "0", &own]).status();
+    assert!(set.is_ok_and(|status| status.success()), "chrt (util-linux) has not set {own}");
+}
+
 /// What one attack has come to.
 struct Outcome {
     calm: Duration,
@@ -123,9 +132,7 @@ fn attack(attack: Attack, stack: &mut Stack, server: SocketAddr, during: Duratio
             .map(|_| {
                 let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
                 std::thread::spawn(move || {
-                    // The attackers' own work is not the server's: it yields to all else here.
-                    let own = rustix::thread::gettid();
-                    let _ = rustix::process::setpriority_process(Some(own), 19);
+                    yields_to_all_else();
                     attack.run(server, &stop, &done);
                 })
             })

@@ -64,11 +64,7 @@ impl Admitted {
     /// A call of anybody where nothing is asked.
     #[cfg(test)]
     pub(crate) fn unrestricted() -> Self {
-        let peer = Peer {
-            address: None,
-            transport: edgesync_host::peer::Transport::Unix,
-            certificate: None,
-        };
+        let peer = Peer::new(None, edgesync_host::peer::Transport::Unix, None);
         let known = (ANONYMOUS.into(), Proof::None);
         let everybody = Arc::new(Principal::everybody());
         let function = Function::Rpc(edgesync_proto::Rpc::ImportZone);

@@ -90,7 +90,7 @@ pub fn peer_of(extensions: &Extensions) -> Peer {
     let unix = extensions.get::<UdsConnectInfo>().is_some();
     let transport = if unix { Transport::Unix } else { Transport::Plain };
     let address = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-    Peer { address, transport, certificate: None }
+    Peer::new(address, transport, None)
 }
 
 /// True if nobody else can read what the connection carries.
@@ -141,10 +141,8 @@ mod tests {
 
     #[test]
     fn a_plain_connection_from_elsewhere_is_not_private() {
-        let peer = |address: Option<&str>, transport| Peer {
-            address: address.map(|text| text.parse().unwrap()),
-            transport,
-            certificate: None,
+        let peer = |address: Option<&str>, transport| {
+            Peer::new(address.map(|text| text.parse().unwrap()), transport, None)
         };
         for (address, transport, private) in [
             (Some("127.0.0.1:1"), Transport::Plain, true),

@@ -40,6 +40,7 @@ impl Access {
         let function = Function::of_path(parts.uri.path());
         let peer = peer_of(&parts.extensions);
         if !self.is_kept() {
+            peer.standing.becomes_known();
             let known = (ANONYMOUS.into(), Proof::None);
             let everybody = Arc::new(Principal::everybody());
             return Ok(Admitted::new(self.clone(), function, known, peer, everybody));
@@ -59,6 +60,9 @@ impl Access {
                 };
                 if is_asked {
                     admitted.goes_on()?;
+                }
+                if function.need().scope != Scope::Open {
+                    peer.standing.becomes_known();
                 }
                 Ok(admitted)
             }

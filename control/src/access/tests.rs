@@ -6,6 +6,7 @@ mod proofs;
 
 use std::{path::Path, time::Duration};
 
+use edgesync_host::peer::{Peer, Transport};
 use hyper::{Request, http::request::Parts};
 
 use super::*;
@@ -63,11 +64,8 @@ pub(super) fn call(path: &str, token: Option<&Secret>) -> Parts {
         request = request.header("authorization", format!("Bearer {}", token.expose()));
     }
     let (mut parts, ()) = request.body(()).unwrap().into_parts();
-    parts.extensions.insert(edgesync_host::peer::Peer {
-        address: Some("127.0.0.1:9".parse().unwrap()),
-        transport: edgesync_host::peer::Transport::Plain,
-        certificate: None,
-    });
+    let address = Some("127.0.0.1:9".parse().unwrap());
+    parts.extensions.insert(Peer::new(address, Transport::Plain, None));
     parts
 }
 

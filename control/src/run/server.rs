@@ -48,8 +48,9 @@ const STRANGER: Duration = Duration::from_secs(5);
 const HANDSHAKES: usize = 256;
 /// Connections beside those of the edges: of callers, and of strangers.
 const CALLERS: usize = 2_000;
-/// Frames without data that a connection may have looked at: calls of the fastest callers, and no flood.
-const PACE: Pace = Pace { frames_per_second: 2_000, burst: 2_000, first_call: STRANGER };
+/// What a connection may have looked at in a second: a few calls of a stranger, those of the fastest callers
+/// of somebody who is known, and no flood.
+const PACE: Pace = Pace { strangers: 200, known: 2_000, first_call: STRANGER };
 
 const RECORDS: &str = RecordServiceServer::<Api>::NAME;
 const ZONES: &str = ZoneServiceServer::<Api>::NAME;

@@ -66,6 +66,10 @@ pub struct Conn {
 }
 
 impl Conn {
+    pub(super) const fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
     pub(super) fn plain(stream: TcpStream, peer: Peer, open: Open) -> Self {
         Self { io: Io::Plain(stream), peer, void: None, _open: open }
     }

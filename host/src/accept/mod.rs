@@ -81,7 +81,10 @@ impl Acceptor {
         let lines = Sparing::default();
         let shared = Arc::new(Shared { tls, limits, handshakes, prefix, lines, ready });
         tokio::spawn(accept(listener, shared));
-        ReceiverStream::new(connections).map(move |conn| Ok(Paced::new(conn, limits.pace)))
+        ReceiverStream::new(connections).map(move |conn| {
+            let standing = conn.peer().standing.clone();
+            Ok(Paced::new(conn, limits.pace, standing))
+        })
     }
 }
 
@@ -110,7 +113,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         match shared.tls.clone() {
             None => {
                 let address = Some(address);
-                let peer = Peer { address, transport: Transport::Plain, certificate: None };
+                let peer = Peer::new(address, Transport::Plain, None);
                 let _ = shared.ready.send(Conn::plain(stream, peer, open)).await;
             }
             Some(tls) => shake_hands(&shared, tls, stream, address, open),
@@ -160,7 +163,7 @@ fn known(
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let chain: Vec<_> = chain.iter().map(|der| der.clone().into_owned()).collect();
     let certificate = chain.first().map(certificate).transpose()?.map(Arc::new);
-    let peer = Peer { address: Some(address), transport: Transport::Tls, certificate };
+    let peer = Peer::new(Some(address), Transport::Tls, certificate);
     Ok(Conn::tls(stream, peer, chain, tls, open))
 }
 

@@ -9,6 +9,19 @@ const HEADER: usize = 9;
 const DATA: u8 = 0;
 /// The kind that begins a call.
 const HEADERS: u8 = 1;
+/// The kind that goes on with a header block.
+const CONTINUATION: u8 = 9;
+/// Octets of a payload that take about as long to look at as a frame: headers are many small things.
+const WORTH_A_FRAME: u32 = 256;
+
+/// What there is in some octets.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Frames without data, the long ones as several.
+    pub cost: u64,
+    /// A header block goes on in a second frame.
+    pub is_split: bool,
+}
 
 /// Counts frames that carry no data.
 #[derive(Debug)]
@@ -34,15 +47,15 @@ impl Frames {
         self.has_called
     }
 
-    /// Number of frames without data whose headers end in these octets, which follow the last ones.
-    pub(super) fn count(&mut self, mut octets: &[u8]) -> u64 {
-        let mut counted: u64 = 0;
+    /// The frames whose own headers end in these octets, which follow the last ones.
+    pub(super) fn count(&mut self, mut octets: &[u8]) -> Seen {
+        let mut seen = Seen::default();
         loop {
             let skipped = self.skip.min(octets.len());
             self.skip -= skipped;
             octets = octets.get(skipped..).unwrap_or_default();
             if octets.is_empty() {
-                return counted;
+                return seen;
             }
             let taken = octets.len().min(HEADER - self.have);
             let (head, rest) = octets.split_at(taken);
@@ -57,7 +70,10 @@ impl Frames {
                 self.skip = usize::try_from(length).unwrap_or(usize::MAX);
                 self.have = 0;
                 self.has_called |= kind == HEADERS;
-                counted += u64::from(kind != DATA || length == 0);
+                seen.is_split |= kind == CONTINUATION;
+                if kind != DATA || length == 0 {
+                    seen.cost += u64::from(1 + length / WORTH_A_FRAME);
+                }
             }
         }
     }
@@ -70,14 +86,17 @@ mod tests {
     #[test]
     fn frames_are_counted_however_they_are_cut() {
         let mut octets = PREFACE.to_vec();
-        for (kind, length) in [(4, 6_u8), (6, 8), (0, 5), (0, 0), (1, 200), (0, 255), (9, 0)] {
-            octets.extend_from_slice(&[0, 0, length, kind, 0, 0, 0, 0, 1]);
+        for (kind, length) in [(4, 6_u16), (6, 8), (0, 5), (0, 0), (1, 600), (0, 999), (9, 0)] {
+            let [high, low] = length.to_be_bytes();
+            octets.extend_from_slice(&[0, high, low, kind, 0, 0, 0, 0, 1]);
             octets.extend(std::iter::repeat_n(kind, usize::from(length)));
         }
         for piece in 1..=octets.len() {
             let mut frames = Frames::default();
-            let counted: u64 = octets.chunks(piece).map(|piece| frames.count(piece)).sum();
-            assert_eq!(counted, 5, "in pieces of {piece}");
+            let seen: Vec<_> = octets.chunks(piece).map(|piece| frames.count(piece)).collect();
+            let cost: u64 = seen.iter().map(|seen| seen.cost).sum();
+            assert_eq!(cost, 7, "in pieces of {piece}: one of 600 octets is three");
+            assert_eq!(seen.iter().filter(|seen| seen.is_split).count(), 1, "{piece}");
             assert!(frames.has_called());
         }
     }

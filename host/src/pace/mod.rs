@@ -1,7 +1,11 @@
 //! The pace at which a peer may have frames of HTTP/2 looked at. Frames that carry no data cost a server as
 //! much as others and the peer nothing: floods of PING, SETTINGS, WINDOW_UPDATE, RST_STREAM or HEADERS are
 //! the cheapest attacks there are. Who sends more than anybody needs is not cut off: what he sends is read
-//! later, until his own socket is full (CVE-2019-9512, CVE-2019-9515, CVE-2023-44487).
+//! later, until his own socket is full (CVE-2019-9512, CVE-2019-9515, CVE-2023-44487). Strangers, of whom no
+//! call was let through, get less than others.
+//!
+//! A header block in two frames ends a connection: all that the server takes fits into one, which has at
+//! least 16 KiB (RFC 9113 section 6.5.2), so a CONTINUATION is only ever part of a flood (CVE-2024-27316).
 
 mod frames;
 
@@ -19,17 +23,28 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-use self::frames::Frames;
+use self::frames::{Frames, Seen};
+use crate::peer::Standing;
 
-/// What a connection may have looked at.
+/// What a connection may have looked at: frames without data in a second, and as many at once. Calls have one
+/// or two of them each; one with a long payload counts as several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Frames without data in a second. Calls have one or two of them each.
-    pub frames_per_second: u32,
-    /// Such frames at once.
-    pub burst: u32,
+    /// While no call of it was let through.
+    pub strangers: u32,
+    /// From then on.
+    pub known: u32,
     /// Time for the first call to begin; a connection without one is closed then.
     pub first_call: Duration,
+}
+
+/// What was not used of a pace is saved for so long.
+const BURST: Duration = Duration::from_secs(1);
+
+/// Ends a connection.
+fn cut(reason: &'static str, why: &'static str) -> io::Error {
+    metrics::counter!("edgesync_control_connections_cut_total", "reason" => reason).increment(1);
+    io::Error::new(io::ErrorKind::ConnectionAborted, why)
 }
 
 /// A connection that is read at a pace.
@@ -37,8 +52,9 @@ pub struct Pace {
 pub struct Paced<S> {
     stream: S,
     pace: Pace,
+    standing: Standing,
     frames: Frames,
-    /// When all frames that were read will have been due: one each by the pace, never more than a burst behind.
+    /// When all frames that were read will have been due, one after the other; what was due long ago is past.
     due: Instant,
     waiting: Option<Pin<Box<Sleep>>>,
     /// Until when the first call has to have begun; none since it has.
@@ -48,37 +64,37 @@ pub struct Paced<S> {
 impl<S> Paced<S> {
     /// Reads a connection at a pace.
     #[must_use]
-    pub fn new(stream: S, pace: Pace) -> Self {
+    pub fn new(stream: S, pace: Pace, standing: Standing) -> Self {
         let (frames, due) = (Frames::default(), Instant::now());
         let first_call = Some(Box::pin(sleep_until(due + pace.first_call)));
-        Self { stream, pace, frames, due, waiting: None, first_call }
-    }
-
-    fn burst(&self) -> Duration {
-        self.time_for(u64::from(self.pace.burst))
+        Self { stream, pace, standing, frames, due, waiting: None, first_call }
     }
 
     fn time_for(&self, frames: u64) -> Duration {
-        let nanoseconds = frames.saturating_mul(1_000_000_000);
-        Duration::from_nanos(nanoseconds / u64::from(self.pace.frames_per_second.max(1)))
+        let pace = if self.standing.is_known() { self.pace.known } else { self.pace.strangers };
+        Duration::from_nanos(frames.saturating_mul(1_000_000_000) / u64::from(pace.max(1)))
     }
 
     /// Counts what has come, and waits before more is read if that was too much.
-    fn count(&mut self, octets: &[u8]) {
-        let frames = self.frames.count(octets);
-        if frames == 0 {
-            return;
+    fn count(&mut self, octets: &[u8]) -> io::Result<()> {
+        let Seen { cost, is_split } = self.frames.count(octets);
+        if cost == 0 {
+            return Ok(());
+        }
+        if is_split {
+            return Err(cut("headers", "a header block goes on in a second frame"));
         }
         if self.frames.has_called() {
             self.first_call = None;
         }
         let now = Instant::now();
-        self.due = self.due.max(now) + self.time_for(frames);
-        let allowed = now + self.burst();
+        self.due = self.due.max(now) + self.time_for(cost);
+        let allowed = now + BURST;
         if self.due > allowed {
             metrics::counter!("edgesync_control_connections_slowed_total").increment(1);
             self.waiting = Some(Box::pin(sleep_until(now + (self.due - allowed))));
         }
+        Ok(())
     }
 }
 
@@ -91,8 +107,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         if let Some(first_call) = &mut self.first_call
             && first_call.as_mut().poll(context).is_ready()
         {
-            let why = "no call was made in time";
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
+            return Poll::Ready(Err(cut("silent", "no call was made in time")));
         }
         if let Some(waiting) = &mut self.waiting {
             ready!(waiting.as_mut().poll(context));
@@ -100,8 +115,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        self.count(buffer.filled().get(before..).unwrap_or_default());
-        Poll::Ready(Ok(()))
+        let counted = self.count(buffer.filled().get(before..).unwrap_or_default());
+        if counted.is_err() {
+            // A read that fails has read nothing.
+            buffer.set_filled(before);
+        }
+        Poll::Ready(counted)
     }
 }
 
@@ -150,13 +169,14 @@ mod tests {
     use super::*;
 
     const PACE: Pace =
-        Pace { frames_per_second: 100, burst: 50, first_call: Duration::from_secs(86_400) };
+        Pace { strangers: 100, known: 1_000, first_call: Duration::from_secs(86_400) };
 
     /// Octets of a connection's beginning and so many frames of a kind.
     fn octets(kind: u8, frames: usize, payload: &[u8]) -> Vec<u8> {
         let mut octets = frames::PREFACE.to_vec();
         for _ in 0..frames {
-            octets.extend_from_slice(&[0, 0, u8::try_from(payload.len()).unwrap(), kind, 0]);
+            let [high, low] = u16::try_from(payload.len()).unwrap().to_be_bytes();
+            octets.extend_from_slice(&[0, high, low, kind, 0]);
             octets.extend_from_slice(&[0, 0, 0, 1]);
             octets.extend_from_slice(payload);
         }
@@ -165,8 +185,12 @@ mod tests {
 
     /// How long it takes until all of a peer's octets were read, on a clock that jumps.
     async fn time_of(octets: Vec<u8>) -> Duration {
+        time_for(octets, Standing::default()).await
+    }
+
+    async fn time_for(octets: Vec<u8>, standing: Standing) -> Duration {
         let (mut peer, stream) = duplex(1 << 20);
-        let mut paced = Paced::new(stream, PACE);
+        let mut paced = Paced::new(stream, PACE, standing);
         peer.write_all(&octets).await.unwrap();
         drop(peer);
         let begin = Instant::now();
@@ -185,21 +209,40 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn frames_without_data_are_read_at_their_pace_and_data_at_any() {
-        // 1,050 frames, 50 of them at once, 100 a second.
-        let pings = time_of(octets(6, 1_050, &[0; 8])).await;
+        // 1,100 frames, 100 of them at once, 100 a second.
+        let pings = time_of(octets(6, 1_100, &[0; 8])).await;
         let range = Duration::from_secs(9)..Duration::from_millis(10_500);
         assert!(range.contains(&pings), "{pings:?}");
-        assert!(time_of(octets(0, 1_050, &[])).await > Duration::from_secs(9), "empty DATA");
+        assert!(time_of(octets(0, 1_100, &[])).await > Duration::from_secs(9), "empty DATA");
+        assert!(time_of(octets(1, 275, &[0; 255])).await < Duration::from_secs(2));
+        assert!(time_of(octets(1, 275, &[0; 1_000])).await > Duration::from_secs(9), "long ones");
         assert_eq!(time_of(octets(0, 10_000, &[1])).await, Duration::ZERO);
-        assert_eq!(time_of(octets(6, 49, &[0; 8])).await, Duration::ZERO, "a burst");
+        assert_eq!(time_of(octets(6, 99, &[0; 8])).await, Duration::ZERO, "a burst");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_known_may_send_more() {
+        let known = Standing::default();
+        known.becomes_known();
+        let took = time_for(octets(6, 1_100, &[0; 8]), known).await;
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_block_that_goes_on_ends_the_connection() {
+        let (mut peer, stream) = duplex(1 << 20);
+        let mut paced = Paced::new(stream, PACE, Standing::default());
+        peer.write_all(&octets(9, 1, &[])).await.unwrap();
+        let error = paced.read_to_end(&mut Vec::new()).await.unwrap_err();
+        assert!(error.to_string().contains("second frame"), "{error}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_not_used_is_saved_up_to_a_burst_and_no_more() {
         let (mut peer, stream) = duplex(1 << 20);
-        let mut paced = Paced::new(stream, PACE);
+        let mut paced = Paced::new(stream, PACE, Standing::default());
         tokio::time::sleep(Duration::from_secs(3_600)).await;
-        peer.write_all(&octets(6, 250, &[])).await.unwrap();
+        peer.write_all(&octets(6, 300, &[])).await.unwrap();
         drop(peer);
         let begin = Instant::now();
         let mut all = Vec::new();
@@ -214,7 +257,7 @@ mod tests {
         // PINGs are no call; HEADERS are.
         for (kind, closed) in [(6, true), (1, false)] {
             let (mut peer, stream) = duplex(1 << 20);
-            let mut paced = Paced::new(stream, Pace { first_call, ..PACE });
+            let mut paced = Paced::new(stream, Pace { first_call, ..PACE }, Standing::default());
             peer.write_all(&octets(kind, 1, &[0; 8])).await.unwrap();
             let mut all = Vec::new();
             let read = paced.read_to_end(&mut all);

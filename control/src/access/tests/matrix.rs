@@ -128,11 +128,28 @@ async fn credentials_over_a_plain_connection_of_another_host_are_refused_whoever
     for path in ["/edgesync.v1.RecordService/GetRecord", "/edgesync.v1.AccessService/Login"] {
         let mut parts = call(path, Some(&token));
         assert!(access.admit(&parts).is_ok());
-        parts.extensions.insert(edgesync_host::peer::Peer {
-            address: Some("192.0.2.1:9".parse().unwrap()),
-            transport: edgesync_host::peer::Transport::Plain,
-            certificate: None,
-        });
+        let address = Some("192.0.2.1:9".parse().unwrap());
+        parts.extensions.insert(Peer::new(address, Transport::Plain, None));
         assert_eq!(access.admit(&parts).unwrap_err(), Denied::Unencrypted);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_known_when_one_of_its_calls_was_let_through_and_not_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let (token, line) = token();
+    let policy = format!("[[principal]]\nname = \"anna\"\n{line}{}", grant("reader", &["."]));
+    let (access, _log) = access(dir.path(), &policy);
+    for (path, token, known) in [
+        ("/grpc.health.v1.Health/Check", None, false),
+        ("/edgesync.v1.AccessService/Login", None, false),
+        ("/edgesync.v1.RecordService/GetRecord", None, false),
+        ("/edgesync.v1.FleetService/Freeze", Some(&token), false),
+        ("/edgesync.v1.RecordService/GetRecord", Some(&token), true),
+    ] {
+        let parts = call(path, token);
+        let _ = access.admit(&parts);
+        let peer = parts.extensions.get::<Peer>().unwrap();
+        assert_eq!(peer.standing.is_known(), known, "{path}");
     }
 }

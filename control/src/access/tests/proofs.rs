@@ -157,17 +157,16 @@ fn an_edge_has_the_zones_that_it_may_and_is_who_its_certificate_says() {
     let on_its_word = access.admit(&parts).unwrap();
     assert_eq!(on_its_word.edge(&id("fra-1")).unwrap(), Zones::parse(&["example.com"]).unwrap());
     assert!(on_its_word.edge(&id("fra-3")).is_err());
-    let peer = |certificate: Option<&str>| Peer {
-        address: Some("192.0.2.1:9".parse().unwrap()),
-        transport: Transport::Tls,
-        certificate: certificate.map(|edge| {
+    let peer = |certificate: Option<&str>| {
+        let certificate = certificate.map(|edge| {
             Arc::new(Certificate {
                 uris: vec![format!("spiffe://test/edge/{edge}")],
                 dns_names: Vec::new(),
                 fingerprint: [0; 32],
                 not_after: SystemTime::now(),
             })
-        }),
+        });
+        Peer::new(Some("192.0.2.1:9".parse().unwrap()), Transport::Tls, certificate)
     };
     parts.extensions.insert(peer(None));
     assert!(access.admit(&parts).is_err(), "over the network nobody is who he says he is");
