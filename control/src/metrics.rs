@@ -268,6 +268,13 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
         ),
         (
             Counter,
+            "edgesync_control_snapshots_displaced_total",
+            Unit::Count,
+            "Times that an edge had to give its turn for a snapshot to another one, because it had not come \
+             further for a while.",
+        ),
+        (
+            Counter,
             "edgesync_control_snapshot_sent_bytes_total",
             Unit::Bytes,
             "Octets of snapshots sent, compressed.",

@@ -25,6 +25,9 @@ const PACE: Duration = Duration::from_millis(30);
 /// Time in which what was on its way when a process was stopped arrives.
 const ON_ITS_WAY: Duration = Duration::from_millis(30);
 
+/// Number of a copy, where an edge's is told.
+const COPY: usize = usize::MAX;
+
 /// Stops a process, whatever it is in the middle of.
 fn stop(process: &Process) {
     process.signal("STOP");
@@ -54,7 +57,7 @@ fn open_edge(copy: &Disk, history: &History) -> u64 {
         for zone in watch::zones(&mut edge).await.expect("the zones") {
             let (offset, text) = watch::export(&mut edge, &zone).await.expect("an export");
             assert_eq!(offset, found);
-            history.seen(0, offset, &zone, text);
+            history.seen(COPY, offset, &zone, text);
         }
     });
     stack.edge(0).kill();
@@ -70,7 +73,7 @@ fn open_control(copy: &Disk, history: &History) -> u64 {
     let head = fleet["head"].as_u64().expect("a head");
     for zone in world::zones(&stack) {
         let text = stack.run(&["zone", "export", &zone]).good();
-        history.seen(usize::MAX, head, &zone, Some(text));
+        history.seen(COPY, head, &zone, Some(text));
     }
     stack.control().kill();
     head

@@ -37,6 +37,20 @@ fn bulk(records: usize) -> String {
     "@ 300 SOA ns1 root 1 2 3 4 5\n@ 300 NS ns1\n".to_owned() + &lines.collect::<String>()
 }
 
+/// A zone of so many TXT records of digits that do not compress well.
+fn noise(records: usize) -> String {
+    let mut random = 1u64;
+    let mut digits = || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        format!("{random:016x}")
+    };
+    let lines = (0..records).map(|n| {
+        let text: String = (0..12).map(|_| digits()).collect();
+        format!("host-{n} 300 TXT \"{text}\"\n")
+    });
+    "@ 300 SOA ns1 root 1 2 3 4 5\n@ 300 NS ns1\n".to_owned() + &lines.collect::<String>()
+}
+
 fn import(stack: &Stack, origin: &str, text: &str) {
     drop(stack.run_with(&["zone", "import", "-", "--origin", origin], text).good());
 }
@@ -147,23 +161,42 @@ fn of_a_fleet_that_needs_snapshots_all_get_one_and_few_at_a_time() {
     assert_eq!(crowd.counts().snapshots, EDGES as u64, "each took one");
 }
 
+/// F-43: a turn for a snapshot is not kept by an edge that makes nothing of it.
+#[test]
+fn an_edge_that_does_not_come_on_with_its_snapshot_gives_its_turn_to_another() {
+    let mut stack = Stack::prepare(2);
+    stack.control_environment.push(("EDGESYNC_CONTROL_SNAPSHOTS__AT_ONCE", "1"));
+    stack.start_control();
+    import(&stack, "bulk.example", &noise(2_000));
+    let head = stack.run(&["release", "--output", "json"]).json()["head"].to_string();
+    drop(stack.run(&["log", "compact", "--upto", &head]).good());
+    let proxy = Proxy::start(stack.control_address(), 1);
+    proxy.set(Way::Down, Weather { rate: Some(1_024), ..Weather::default() });
+    stack.lead_edge(0, &proxy);
+    stack.begin_edge(0, &[]);
+    eventually("it takes a snapshot", || {
+        stack.fleet().iter().any(|row| row["state"] == "snapshot" && !row["snapshot"].is_null())
+    });
+    let begin = Instant::now();
+    stack.begin_edge(1, &[]);
+    eventually("the other has it", || {
+        stack.run(&["wait", "--edges", "edge-1", "--timeout", "1s"]).code == 0
+    });
+    println!("it had its turn after {:?}", begin.elapsed());
+    let slow = ["wait", "--edges", "edge-0", "--timeout", "100ms"];
+    assert_ne!(stack.run(&slow).code, 0, "the slow one has not finished");
+    proxy.set(Way::Down, Weather::default());
+    stack.settle();
+    let wanted = stack.run(&["zone", "export", "bulk.example"]).good();
+    assert!(stack.run_edge(0, &["export", "bulk.example"]).good() == wanted);
+}
+
 /// F-32: what comes after a snapshot stays in the log until the edge that takes it has it.
 #[test]
 fn a_compaction_beside_a_snapshot_on_its_way_leaves_no_gap_behind_it() {
     let mut stack = Stack::prepare(1);
     stack.start_control();
-    // Digits that do not compress well.
-    let mut random = 1u64;
-    let mut digits = || {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        format!("{:016x}", random)
-    };
-    let lines = (0..2_000).map(|n| {
-        let text: String = (0..12).map(|_| digits()).collect();
-        format!("host-{n} 300 TXT \"{text}\"\n")
-    });
-    let zone = "@ 300 SOA ns1 root 1 2 3 4 5\n@ 300 NS ns1\n".to_owned();
-    import(&stack, "bulk.example", &(zone + &lines.collect::<String>()));
+    import(&stack, "bulk.example", &noise(2_000));
     let compact = |stack: &Stack| {
         let head = stack.run(&["release", "--output", "json"]).json()["head"].to_string();
         stack.run(&["log", "compact", "--upto", &head]).good()

@@ -4,6 +4,7 @@
 
 mod file;
 mod make;
+mod slots;
 
 use std::{
     io,
@@ -13,17 +14,18 @@ use std::{
 };
 
 use edgesync_core::{
+    edge_id::EdgeId,
     position::Offset,
     session::Filter,
     snapshot::{Chunk, Manifest, Scope, Staged},
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    task::spawn_blocking,
-};
+use tokio::{sync::Notify, task::spawn_blocking};
 
-use self::file::SnapshotFile;
 pub use self::make::MakeError;
+use self::{
+    file::SnapshotFile,
+    slots::{Slot, Slots},
+};
 use crate::log::{Log, View};
 
 /// How long a snapshot that nobody reads is kept: edges that were cut off come back for it.
@@ -33,7 +35,7 @@ const REUSED_PER_RECORD: u64 = 1;
 /// Changes since a snapshot with which a new one is never made.
 const REUSED: u64 = 10_000;
 /// When to ask again if there is no slot.
-const BUSY_RETRY: Duration = Duration::from_secs(5);
+pub const BUSY_RETRY: Duration = Duration::from_secs(5);
 /// When to ask again if none can be made.
 const FAILED_RETRY: Duration = Duration::from_secs(30);
 
@@ -46,7 +48,7 @@ pub struct Snapshots {
 struct Shared {
     log: Log,
     dir: PathBuf,
-    slots: Arc<Semaphore>,
+    slots: Arc<Slots>,
     /// One is made at a time; who waits here may find it made.
     making: tokio::sync::Mutex<()>,
     files: Mutex<Vec<Kept>>,
@@ -64,7 +66,8 @@ pub struct Lease {
     file: Arc<SnapshotFile>,
     /// The first chunk that the edge has not.
     pub next: u32,
-    _slot: OwnedSemaphorePermit,
+    /// None when the edge has all of it.
+    slot: Option<Slot>,
 }
 
 impl Lease {
@@ -72,6 +75,22 @@ impl Lease {
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.file.manifest
+    }
+
+    /// The edge has all chunks before this one. One that has all of them takes no place any more, however
+    /// long it looks at them.
+    pub fn has_come_to(&mut self, next: u32) {
+        if next < self.manifest().chunks {
+            self.slot.iter().for_each(|slot| slot.moves(Instant::now()));
+        } else if let Some(slot) = self.slot.take() {
+            slot.finish();
+        }
+    }
+
+    /// Notified when another edge has got the place, because this one has not come further for a while.
+    #[must_use]
+    pub fn lost(&self) -> Option<Arc<Notify>> {
+        self.slot.as_ref().map(Slot::lost)
     }
 
     /// Reads a chunk.
@@ -121,7 +140,7 @@ impl Snapshots {
         for entry in std::fs::read_dir(&dir)? {
             std::fs::remove_file(entry?.path())?;
         }
-        let slots = Arc::new(Semaphore::new(at_once));
+        let slots = Slots::new(at_once);
         let (making, files) = (tokio::sync::Mutex::default(), Mutex::default());
         Ok(Self { shared: Arc::new(Shared { log, dir, slots, making, files }) })
     }
@@ -137,13 +156,17 @@ impl Snapshots {
     /// If there is none for it now.
     pub async fn get(
         &self,
+        edge: &EdgeId,
         scope: Scope,
         filter: Filter,
         staged: Option<Staged>,
     ) -> Result<Lease, Busy> {
-        let slots = Arc::clone(&self.shared.slots);
-        let slot = slots.try_acquire_owned().map_err(|_| Busy::Slots)?;
-        let lease = |file: Arc<SnapshotFile>, next| Lease { file, next, _slot: slot };
+        let slot = self.shared.slots.take(edge, Instant::now()).ok_or(Busy::Slots)?;
+        let lease = |file: Arc<SnapshotFile>, next| {
+            let mut lease = Lease { file, next, slot: Some(slot) };
+            lease.has_come_to(next);
+            lease
+        };
         if let Some((file, next)) = staged.and_then(|staged| self.begun(&scope, &filter, staged)) {
             return Ok(lease(file, next));
         }

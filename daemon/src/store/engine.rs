@@ -13,6 +13,7 @@ use edgesync_host::place::Place;
 use sled::{Batch, Db};
 
 use super::{StoreError, blobs::Blobs, error::EngineFault};
+use crate::limits::SEGMENT_OCTETS;
 
 /// How long sled's lock may be held by what is left of a store that was closed.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
@@ -20,6 +21,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(1);
 const LOCKED: &str = "could not acquire lock";
 /// Name of sled's file in its directory.
 pub(super) const DATABASE_FILE: &str = "db";
+/// Name of the file that says what sled was set to when it was created.
+const SETTINGS_FILE: &str = "conf";
 /// Name of the directory of its blobs there.
 const BLOBS: &str = "blobs";
 
@@ -49,19 +52,20 @@ impl Engine {
         fs::create_dir_all(dir)?;
         remove_half_written_snapshots(dir)?;
         let config = sled::Config::new().path(dir).cache_capacity(cache_octets);
-        let config = config.flush_every_ms(None);
+        let config = config.flush_every_ms(None).segment_size(SEGMENT_OCTETS);
         let db = open_unlocked(&config)?;
         let path = dir.join(DATABASE_FILE);
         let file = File::open(&path)?;
         let place = Place::of(&path, &file)?;
         if created {
+            File::open(dir.join(SETTINGS_FILE))?.sync_all()?;
             File::open(dir)?.sync_all()?;
             dir.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())?;
         }
         Ok(Self {
             db,
             file,
-            blobs: Blobs::of(dir.join(BLOBS))?,
+            blobs: Blobs::of(&dir.join(BLOBS))?,
             place,
             failed: false,
             #[cfg(test)]
@@ -98,8 +102,11 @@ impl Engine {
             return Err(StoreError::Failed);
         }
         let flushed = self.db.flush().map_err(StoreError::Engine);
-        let synced = flushed.and_then(|_| {
-            self.blobs.sync().and_then(|()| self.file.sync_data()).map_err(StoreError::Sync)
+        let synced = flushed.and_then(|_| self.file.sync_data().map_err(StoreError::Sync));
+        let synced = synced.and_then(|()| match self.blobs.is_any() {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(StoreError::Spilled),
+            Err(error) => Err(StoreError::Sync(error)),
         });
         // What is in a file that nobody can open again is not durable; and where it is gone, that is
         // what is told, whatever failed because of it.
@@ -146,12 +153,10 @@ fn remove_half_written_snapshots(dir: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::{
-        fd::OwnedFd,
-        unix::fs::{MetadataExt, symlink},
-    };
+    use std::os::{fd::OwnedFd, unix::fs::MetadataExt};
 
     use super::*;
+    use crate::limits::VALUE_OCTETS;
 
     fn open(dir: &Path) -> Engine {
         Engine::open(dir, 4 << 20).unwrap()
@@ -184,22 +189,36 @@ mod tests {
     }
 
     #[test]
-    fn a_blob_is_synced_once_and_one_that_the_disk_refuses_is_told() {
+    fn the_largest_values_side_by_side_stay_in_sleds_log() {
         let dir = tempfile::tempdir().unwrap();
         let mut engine = open(dir.path());
-        let large = vec![7; 200 * 1024];
-        write(&engine, b"key", &large);
+        let value = vec![7; VALUE_OCTETS - 1];
+        let key = |number: u32| format!("{}{number:06}", "k".repeat(600)).into_bytes();
+        for from in (0..400).step_by(8) {
+            let mut batch = Batch::default();
+            (from..from + 8).for_each(|number| batch.insert(key(number), &*value));
+            engine.write(batch).unwrap();
+            engine.sync().unwrap();
+        }
+        // Pages are merged where most is gone, and grow again.
+        for number in (0..400).filter(|number| number % 7 != 0) {
+            let mut batch = Batch::default();
+            batch.remove(key(number));
+            engine.write(batch).unwrap();
+        }
         engine.sync().unwrap();
-        let blobs = dir.path().join("blobs");
-        let first = fs::read_dir(&blobs).unwrap().next().expect("sled makes a blob of it").unwrap();
-        // One that is synced again would be missed, or refused.
-        fs::remove_file(first.path()).unwrap();
-        symlink("/proc/self/status", first.path()).unwrap();
-        engine.sync().unwrap();
-        let another = blobs.join("4611686018427387904");
-        symlink("/proc/self/status", &another).unwrap();
-        assert!(matches!(engine.sync(), Err(StoreError::Sync(_))), "a file that cannot be synced");
-        fs::remove_file(another).unwrap();
+        for number in (0..400).rev() {
+            write(&engine, &key(number), &value);
+            engine.sync().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_in_a_file_of_its_own_is_not_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut engine = open(dir.path());
+        write(&engine, b"key", &vec![7; SEGMENT_OCTETS / 4]);
+        assert!(matches!(engine.sync(), Err(StoreError::Spilled)));
         assert!(matches!(engine.sync(), Err(StoreError::Failed)));
     }
 

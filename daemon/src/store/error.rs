@@ -20,6 +20,9 @@ pub enum StoreError {
     /// The disk did not take what was written: nothing written since the last sync may be trusted.
     #[error("the disk did not take what was written (fdatasync: {0})")]
     Sync(#[source] io::Error),
+    /// sled has put a page where a power cut may lose it.
+    #[error("sled has put a page into a file of its own, which a power cut may lose: a defect")]
+    Spilled,
     /// The files are not where they were.
     #[error("{0}; restart the daemon, which then fetches what is missing")]
     Gone(#[source] io::Error),
@@ -55,7 +58,7 @@ impl StoreError {
         };
         match self {
             Self::Sync(error) | Self::Engine(sled::Error::Io(error)) => lost(error),
-            Self::Engine(_) | Self::Malformed(_) | Self::Gone(_) => true,
+            Self::Engine(_) | Self::Malformed(_) | Self::Gone(_) | Self::Spilled => true,
             #[cfg(test)]
             Self::Stopped => true,
             _ => false,

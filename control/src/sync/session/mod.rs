@@ -133,6 +133,8 @@ impl Session {
         while self.over.is_none() {
             let fenced = self.seat.as_ref().map_or(&never, |seat| &seat.fenced);
             let fenced = Arc::clone(fenced);
+            let displaced = self.lease.as_ref().and_then(Lease::lost);
+            let displaced = displaced.unwrap_or_else(|| Arc::clone(&never));
             let due = self.sender.poll_timeout().unwrap_or_else(Instant::now);
             tokio::select! {
                 message = inbound.next() => self.hear(message).await,
@@ -153,6 +155,7 @@ impl Session {
                 },
                 () = sleep_until(due.into()) => self.sender.handle_timeout(Instant::now()),
                 made = made(&mut self.making) => self.made(made),
+                () = displaced.notified() => self.displaced(),
                 () = fenced.notified() => self.feed(SenderInput::Fence),
                 () = wait_for_drain(&mut drain) => {
                     self.feed(SenderInput::Drain { retry_after: DRAIN_RETRY });

@@ -4,14 +4,14 @@
 use std::{future::Future, pin::Pin};
 
 use edgesync_core::{
-    session::SenderInput,
+    session::{GoodbyeReason, SenderInput},
     snapshot::{Manifest, Scope, Staged},
 };
 
 use super::Session;
 use crate::{
     fleet::{Progress, Seat},
-    snapshot::{Busy, Lease},
+    snapshot::{BUSY_RETRY, Busy, Lease},
 };
 
 /// A snapshot that is being looked for, or made.
@@ -20,10 +20,12 @@ pub(super) type Making = Pin<Box<dyn Future<Output = Result<Lease, Busy>> + Send
 impl Session {
     /// Has a snapshot looked for or made, while the session goes on.
     pub(super) fn look_for_snapshot(&mut self, scope: Scope, staged: Option<Staged>) {
+        let Some(edge) = self.edge.clone() else { return };
         let snapshots = self.api.snapshots.clone();
         let filter = self.filter.clone();
         self.lease = None;
-        self.making = Some(Box::pin(async move { snapshots.get(scope, filter, staged).await }));
+        self.making =
+            Some(Box::pin(async move { snapshots.get(&edge, scope, filter, staged).await }));
     }
 
     /// A snapshot is there, or cannot be had.
@@ -63,14 +65,24 @@ impl Session {
 
     /// The edge has a part of the snapshot.
     pub(super) fn staged(&mut self, staged: Staged) {
-        let Some(lease) = self.lease.as_ref().filter(|l| l.manifest().id == staged.id) else {
+        let Some(lease) = self.lease.as_mut().filter(|l| l.manifest().id == staged.id) else {
             return;
         };
+        lease.has_come_to(staged.next);
         let manifest = lease.manifest().clone();
         self.progress(&manifest, staged.next);
         if staged.next >= manifest.chunks && manifest.scope != Scope::Store {
             self.end_snapshot();
         }
+    }
+
+    /// Another edge has the place, and the snapshot is there when this one comes back for the rest.
+    pub(super) fn displaced(&mut self) {
+        let edge = self.seat.as_ref().map(Seat::to_string).unwrap_or_default();
+        let message =
+            "another edge waits for a snapshot, and this one has not come further for a while";
+        tracing::warn!(edge, message, "snapshot is put off");
+        self.goodbye(GoodbyeReason::Busy, BUSY_RETRY, message.to_owned());
     }
 
     fn progress(&self, manifest: &Manifest, done: u32) {
