@@ -118,8 +118,8 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             Counter,
             "edgesync_control_connections_cut_total",
             Unit::Count,
-            "Connections that were ended, by reason: silent (no call in time), headers (more of them than \
-             may be).",
+            "Connections that were ended, by reason: silent (no call in time), stranger (no call that was \
+             let through in time), headers (more of them than may be).",
         ),
         (
             Gauge,

@@ -4,13 +4,13 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use crate::{excerpt::excerpt, limits::EDGE_ID_CHARS};
 
-/// Id of an edge: 1 to 63 of `a-z`, `0-9`, `-`, `_` and `.`.
+/// Id of an edge: 1 to 63 of `a-z`, `0-9`, `-`, `_` and `.`, the first one a letter or digit.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EdgeId(Arc<str>);
 
 /// Why something is no edge id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no edge id: 1 to 63 of a-z, 0-9, `-`, `_` and `.`")]
+#[error("`{0}` is no edge id: 1 to 63 of a-z, 0-9, `-`, `_` and `.`, the first a letter or digit")]
 pub struct EdgeIdError(String);
 
 impl EdgeId {
@@ -26,7 +26,8 @@ impl FromStr for EdgeId {
 
     fn from_str(text: &str) -> Result<Self, EdgeIdError> {
         let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b"-_.".contains(&c);
-        if (1..=EDGE_ID_CHARS).contains(&text.len()) && text.bytes().all(allowed) {
+        let begins_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
+        if begins_well && (1..=EDGE_ID_CHARS).contains(&text.len()) && text.bytes().all(allowed) {
             Ok(Self(text.into()))
         } else {
             Err(EdgeIdError(excerpt(text, 80)))
@@ -53,7 +54,8 @@ mod tests {
     #[test]
     fn an_edge_id_is_plain_and_short() {
         assert!("fra-01.edge_7".parse::<EdgeId>().is_ok());
-        for bad in ["", "Fra", "a b", "a/b", "é", "a\nb\x1b[2J", &"x".repeat(64)] {
+        for bad in ["", ".", "..", "-fra", "Fra", "a b", "a/b", "é", "a\nb\x1b[2J", &"x".repeat(64)]
+        {
             let error = bad.parse::<EdgeId>().unwrap_err().to_string();
             assert!(!error.contains(char::is_control), "{error:?} is one line");
         }

@@ -5,11 +5,13 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::SystemTime,
 };
+
+use tokio::sync::OwnedSemaphorePermit;
 
 /// What edges' names begin with in a certificate: `spiffe://TRUST-DOMAIN/edge/ID`.
 const SPIFFE: &str = "spiffe://";
@@ -41,21 +43,37 @@ impl Peer {
     }
 }
 
-/// What a connection has come to: it begins as a stranger's, and is known when one of its calls was let
-/// through. Clones are of the same connection.
+/// What a connection has come to: it begins as a stranger's, and is known when it has shown a certificate or
+/// one of its calls was let through. Clones are of the same connection.
 #[derive(Clone, Debug, Default)]
-pub struct Standing(Arc<AtomicBool>);
+pub struct Standing(Arc<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    is_known: AtomicBool,
+    /// A place among the strangers.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
+}
 
 impl Standing {
-    /// A call was let through.
-    pub fn becomes_known(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    /// Of a stranger, who takes a place among those.
+    #[must_use]
+    pub fn stranger(place: OwnedSemaphorePermit) -> Self {
+        let (is_known, place) = (AtomicBool::new(false), Mutex::new(Some(place)));
+        Self(Arc::new(Known { is_known, place }))
     }
 
-    /// True if a call was let through.
+    /// A certificate was verified, or a call was let through.
+    pub fn becomes_known(&self) {
+        if !self.0.is_known.swap(true, Ordering::Relaxed) {
+            drop(self.0.place.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
+    }
+
+    /// True if it has become known.
     #[must_use]
     pub fn is_known(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.is_known.load(Ordering::Relaxed)
     }
 }
 

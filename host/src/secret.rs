@@ -15,8 +15,25 @@ use zeroize::Zeroizing;
 
 /// Octets of the longest secret.
 const SECRET_OCTETS: u64 = 4_096;
-/// Mode bits of a file that others than its owner can use.
+/// Mode bits of a file that others than its owner can use, and those of them that are not its group.
 const OTHERS: u32 = 0o077;
+const WORLD: u32 = 0o037;
+/// Where systemd says that it has put a service's credentials (systemd.exec(5)).
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
+/// True if others than the owner of a file can use it; `mode` is that of the open file. What systemd gives to a
+/// service lies in a directory that nobody else can enter, and has the service's user in an access list, which shows
+/// as rights of the group.
+#[must_use]
+pub fn is_open_to_others(path: &Path, mode: u32) -> bool {
+    let credentials = std::env::var_os(CREDENTIALS).map(PathBuf::from);
+    is_open(path, mode, credentials.as_deref())
+}
+
+fn is_open(path: &Path, mode: u32, credentials: Option<&Path>) -> bool {
+    let is_given = credentials.is_some_and(|dir| dir.is_absolute() && path.parent() == Some(dir));
+    mode & if is_given { WORLD } else { OTHERS } != 0
+}
 
 /// Keeps what is in the memory of this process out of core dumps, whatever the host would make of one.
 ///
@@ -91,7 +108,7 @@ impl Secret {
         }
         let file = fs::File::open(path).map_err(failed)?;
         let mode = file.metadata().map_err(failed)?.mode() & 0o777;
-        if mode & OTHERS != 0 {
+        if is_open_to_others(path, mode) {
             return Err(SecretError::Open { path: path.to_owned(), mode });
         }
         let name = path.display().to_string();
@@ -140,6 +157,23 @@ mod tests {
         }
         assert!(write(&"x".repeat(5_000), 0o600).is_err());
         assert!(Secret::read(&dir.path().join("none")).is_err());
+    }
+
+    #[test]
+    fn what_systemd_gives_may_have_the_rights_of_an_access_list() {
+        let given = Some(Path::new("/run/credentials/a.service"));
+        let key = Path::new("/run/credentials/a.service/key");
+        for (path, mode, credentials, open) in [
+            (key, 0o440, given, false),
+            (key, 0o400, None, false),
+            (key, 0o440, None, true),
+            (key, 0o444, given, true),
+            (key, 0o460, given, true),
+            (Path::new("/etc/key"), 0o440, given, true),
+            (Path::new("key"), 0o440, Some(Path::new("")), true),
+        ] {
+            assert_eq!(is_open(path, mode, credentials), open, "{path:?} {mode:o} {credentials:?}");
+        }
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Trail {
 
     /// Has a line written soon.
     pub fn note(&self, line: Line) {
-        self.shared.lock().add(line);
+        self.shared.lock().add(line, LINES);
         self.shared.came.notify_one();
     }
 
@@ -117,7 +117,7 @@ impl Trail {
         let now = Instant::now();
         let bucket = pending.denials.get_or_insert_with(|| Bucket::full(DENIALS, now));
         match bucket.take(1.0, DENIALS, now) {
-            Ok(()) => pending.add(line),
+            Ok(()) => pending.add(line, LINES),
             Err(_) => pending.untold += 1,
         }
         self.shared.came.notify_one();
@@ -131,7 +131,7 @@ impl Trail {
             if pending.is_closed {
                 return false;
             }
-            pending.add(line);
+            pending.add(line, usize::MAX);
             pending.waiters.push(told);
         }
         self.shared.came.notify_one();
@@ -154,12 +154,14 @@ impl Drop for Trail {
 }
 
 impl Pending {
-    fn add(&mut self, line: Line) {
+    /// Has a line wait, or counts it if as many as may wait do already. Who waits for it is never told that
+    /// it was written when it was not.
+    fn add(&mut self, line: Line, most: usize) {
         let like = self.lines.iter_mut().rev().take(LOOK_BACK).find(|(at, ..)| at.is_like(&line));
         if let Some((_, last, count)) = like {
             *last = line.offset;
             *count += 1;
-        } else if self.lines.len() < LINES {
+        } else if self.lines.len() < most {
             let last = line.offset;
             self.lines.push_back((line, last, 1));
         } else {
@@ -272,6 +274,22 @@ mod tests {
         assert_eq!(lines.len(), 3, "equal things of one moment are one line: {lines:?}");
         assert_eq!(lines[1]["offset"], 2);
         assert_eq!(lines[1]["detail"], "4 times, to offset 5");
+    }
+
+    #[tokio::test]
+    async fn what_is_recorded_is_there_however_much_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.log");
+        let trail = Trail::open(&path).unwrap();
+        {
+            let mut pending = trail.shared.lock();
+            (0..LINES).for_each(|n| pending.add(line(&format!("w-{n}"), 1), LINES));
+        }
+        trail.note(line("one too many", 1));
+        assert!(trail.record(line("anna", 1)).await);
+        let lines = read(&path);
+        assert!(lines.iter().any(|line| line["who"] == "anna"), "{} lines", lines.len());
+        assert!(!lines.iter().any(|line| line["who"] == "one too many"));
     }
 
     #[test]

@@ -44,13 +44,17 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time that a stranger has for a handshake, and then for the first call: slow clients are gone after
 /// both.
 const STRANGER: Duration = Duration::from_secs(5);
+/// Time that a stranger's connection has until one of its calls is let through.
+const UNKNOWN: Duration = Duration::from_secs(60);
+/// Strangers' connections at a time: they take no place of those who are known.
+const STRANGERS: usize = 1_000;
 /// Handshakes on their way: what 64 of them a core cost is less than a tenth of a second.
 const HANDSHAKES: usize = 256;
 /// Connections beside those of the edges: of callers, and of strangers.
 const CALLERS: usize = 2_000;
 /// What a connection may have looked at in a second: a few calls of a stranger, those of the fastest callers
 /// of somebody who is known, and no flood.
-const PACE: Pace = Pace { strangers: 200, known: 2_000, first_call: STRANGER };
+const PACE: Pace = Pace { strangers: 200, known: 2_000, first_call: STRANGER, stranger: UNKNOWN };
 
 const RECORDS: &str = RecordServiceServer::<Api>::NAME;
 const ZONES: &str = ZoneServiceServer::<Api>::NAME;
@@ -130,6 +134,7 @@ impl Server {
         };
         let limits = Limits {
             connections: max_sessions.saturating_add(CALLERS),
+            strangers: STRANGERS,
             handshakes: HANDSHAKES,
             handshake: STRANGER,
             pace: PACE,

@@ -6,6 +6,7 @@ mod sparing;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use rustls::pki_types::CertificateDer;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
@@ -18,7 +19,7 @@ pub use self::conn::Conn;
 use self::{conn::Open, sparing::Sparing};
 use crate::{
     pace::{Pace, Paced},
-    peer::{Peer, Transport},
+    peer::{Peer, Standing, Transport},
     tls::{Current, ServerSide, certificate},
 };
 
@@ -32,6 +33,8 @@ const WAITING: usize = 64;
 pub struct Limits {
     /// Connections at a time.
     pub connections: usize,
+    /// Those of them at a time that are not known: without a certificate, and no call was let through.
+    pub strangers: usize,
     /// Handshakes of TLS at a time.
     pub handshakes: usize,
     /// Time for such a handshake.
@@ -56,6 +59,7 @@ struct Shared {
     tls: Option<Current<ServerSide>>,
     limits: Limits,
     handshakes: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
     prefix: &'static str,
     lines: Sparing,
     ready: mpsc::Sender<Conn>,
@@ -78,8 +82,10 @@ impl Acceptor {
         let Self { listener, tls, limits, prefix } = self;
         let (ready, connections) = mpsc::channel(WAITING);
         let handshakes = Arc::new(Semaphore::new(limits.handshakes));
+        let strangers = Arc::new(Semaphore::new(limits.strangers));
         let lines = Sparing::default();
-        let shared = Arc::new(Shared { tls, limits, handshakes, prefix, lines, ready });
+        let shared = Shared { tls, limits, handshakes, strangers, prefix, lines, ready };
+        let shared = Arc::new(shared);
         tokio::spawn(accept(listener, shared));
         ReceiverStream::new(connections).map(move |conn| {
             let standing = conn.peer().standing.clone();
@@ -112,9 +118,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let open = Open::new(place, shared.prefix);
         match shared.tls.clone() {
             None => {
-                let address = Some(address);
-                let peer = Peer::new(address, Transport::Plain, None);
-                let _ = shared.ready.send(Conn::plain(stream, peer, open)).await;
+                let peer = Peer::new(Some(address), Transport::Plain, None);
+                match shared.seat(peer) {
+                    Ok(peer) => drop(shared.ready.send(Conn::plain(stream, peer, open)).await),
+                    Err(why) => shared.refuse(address, "strangers", why),
+                }
             }
             Some(tls) => shake_hands(&shared, tls, stream, address, open),
         }
@@ -144,30 +152,43 @@ fn shake_hands(
         let conn = match shaken {
             Err(_) => Err("it did not come to an end in time".to_owned()),
             Ok(Err(error)) => Err(error.to_string()),
-            Ok(Ok(stream)) => known(stream, address, tls, open),
+            Ok(Ok(stream)) => shown(&stream, address).map(|(peer, chain)| (stream, peer, chain)),
         };
-        match conn {
-            Ok(conn) => drop(shared.ready.send(conn).await),
-            Err(why) => shared.refuse(address, "handshake", &why),
+        let (stream, peer, chain) = match conn {
+            Ok(shown) => shown,
+            Err(why) => return shared.refuse(address, "handshake", &why),
+        };
+        match shared.seat(peer) {
+            Ok(peer) => drop(shared.ready.send(Conn::tls(stream, peer, chain, tls, open)).await),
+            Err(why) => shared.refuse(address, "strangers", why),
         }
     });
 }
 
-/// A connection whose peer has shown who it is, or that it does not want to.
-fn known(
-    stream: TlsStream<TcpStream>,
+/// The peer of a connection, who has shown who it is, or that it does not want to; and what it has shown.
+fn shown(
+    stream: &TlsStream<TcpStream>,
     address: SocketAddr,
-    tls: Current<ServerSide>,
-    open: Open,
-) -> Result<Conn, String> {
+) -> Result<(Peer, Vec<CertificateDer<'static>>), String> {
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let chain: Vec<_> = chain.iter().map(|der| der.clone().into_owned()).collect();
     let certificate = chain.first().map(certificate).transpose()?.map(Arc::new);
-    let peer = Peer::new(Some(address), Transport::Tls, certificate);
-    Ok(Conn::tls(stream, peer, chain, tls, open))
+    Ok((Peer::new(Some(address), Transport::Tls, certificate), chain))
 }
 
 impl Shared {
+    /// Gives a peer without a certificate a place among the strangers, if there is one.
+    fn seat(&self, peer: Peer) -> Result<Peer, &'static str> {
+        if peer.certificate.is_some() {
+            peer.standing.becomes_known();
+            return Ok(peer);
+        }
+        match Arc::clone(&self.strangers).try_acquire_owned() {
+            Ok(place) => Ok(Peer { standing: Standing::stranger(place), ..peer }),
+            Err(_) => Err("there are as many connections of strangers as may be"),
+        }
+    }
+
     fn refuse(&self, address: SocketAddr, reason: &'static str, why: &str) {
         let name = format!("{}_connections_refused_total", self.prefix);
         metrics::counter!(name, "reason" => reason).increment(1);

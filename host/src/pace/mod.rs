@@ -36,6 +36,8 @@ pub struct Pace {
     pub known: u32,
     /// Time for the first call to begin; a connection without one is closed then.
     pub first_call: Duration,
+    /// Time to become known; a connection of which no call was let through is closed then.
+    pub stranger: Duration,
 }
 
 /// What was not used of a pace is saved for so long.
@@ -57,17 +59,19 @@ pub struct Paced<S> {
     /// When all frames that were read will have been due, one after the other; what was due long ago is past.
     due: Instant,
     waiting: Option<Pin<Box<Sleep>>>,
-    /// Until when the first call has to have begun; none since it has.
-    first_call: Option<Pin<Box<Sleep>>>,
+    /// Until when the first call has to have begun, and then until when one has to have been let through.
+    /// None since one was.
+    until: Option<Pin<Box<Sleep>>>,
+    began: Instant,
 }
 
 impl<S> Paced<S> {
     /// Reads a connection at a pace.
     #[must_use]
     pub fn new(stream: S, pace: Pace, standing: Standing) -> Self {
-        let (frames, due) = (Frames::default(), Instant::now());
-        let first_call = Some(Box::pin(sleep_until(due + pace.first_call)));
-        Self { stream, pace, standing, frames, due, waiting: None, first_call }
+        let (frames, began) = (Frames::default(), Instant::now());
+        let until = Some(Box::pin(sleep_until(began + pace.first_call)));
+        Self { stream, pace, standing, frames, due: began, waiting: None, until, began }
     }
 
     fn time_for(&self, frames: u64) -> Duration {
@@ -84,8 +88,12 @@ impl<S> Paced<S> {
         if is_split {
             return Err(cut("headers", "a header block goes on in a second frame"));
         }
-        if self.frames.has_called() {
-            self.first_call = None;
+        if self.standing.is_known() {
+            self.until = None;
+        } else if self.frames.has_called()
+            && let Some(until) = &mut self.until
+        {
+            until.as_mut().reset(self.began + self.pace.stranger);
         }
         let now = Instant::now();
         self.due = self.due.max(now) + self.time_for(cost);
@@ -104,10 +112,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(first_call) = &mut self.first_call
-            && first_call.as_mut().poll(context).is_ready()
+        if let Some(until) = &mut self.until
+            && until.as_mut().poll(context).is_ready()
         {
-            return Poll::Ready(Err(cut("silent", "no call was made in time")));
+            if !self.standing.is_known() {
+                return Poll::Ready(Err(match self.frames.has_called() {
+                    true => cut("stranger", "no call was let through in time"),
+                    false => cut("silent", "no call was made in time"),
+                }));
+            }
+            self.until = None;
         }
         if let Some(waiting) = &mut self.waiting {
             ready!(waiting.as_mut().poll(context));
@@ -168,8 +182,12 @@ mod tests {
 
     use super::*;
 
-    const PACE: Pace =
-        Pace { strangers: 100, known: 1_000, first_call: Duration::from_secs(86_400) };
+    const PACE: Pace = Pace {
+        strangers: 100,
+        known: 1_000,
+        first_call: Duration::from_secs(86_400),
+        stranger: Duration::from_secs(86_400),
+    };
 
     /// Octets of a connection's beginning and so many frames of a kind.
     fn octets(kind: u8, frames: usize, payload: &[u8]) -> Vec<u8> {
@@ -251,18 +269,36 @@ mod tests {
         assert!(took >= Duration::from_millis(1_900), "{took:?}");
     }
 
+    /// When a connection was closed on which something came, and then no more; none within a day.
+    async fn closed(kind: u8, standing: Standing) -> Option<Duration> {
+        let (first_call, stranger) = (Duration::from_secs(5), Duration::from_secs(60));
+        let (mut peer, stream) = duplex(1 << 20);
+        let mut paced = Paced::new(stream, Pace { first_call, stranger, ..PACE }, standing);
+        peer.write_all(&octets(kind, 1, &[0; 8])).await.unwrap();
+        let (begin, mut all) = (Instant::now(), Vec::new());
+        let read = paced.read_to_end(&mut all);
+        let read = tokio::time::timeout(Duration::from_secs(86_400), read).await;
+        read.ok().map(|read| {
+            read.unwrap_err();
+            begin.elapsed()
+        })
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_connection_without_a_call_is_closed_and_one_with_a_call_is_not() {
-        let first_call = Duration::from_secs(5);
+    async fn a_connection_without_a_call_is_closed_and_one_without_a_call_that_was_let_through() {
+        let seconds = |closed: Option<Duration>| closed.map(|after| after.as_secs());
+        let known = Standing::default();
+        known.becomes_known();
         // PINGs are no call; HEADERS are.
-        for (kind, closed) in [(6, true), (1, false)] {
-            let (mut peer, stream) = duplex(1 << 20);
-            let mut paced = Paced::new(stream, Pace { first_call, ..PACE }, Standing::default());
-            peer.write_all(&octets(kind, 1, &[0; 8])).await.unwrap();
-            let mut all = Vec::new();
-            let read = paced.read_to_end(&mut all);
-            let read = tokio::time::timeout(Duration::from_secs(6), read).await;
-            assert_eq!(read.is_ok_and(|read| read.is_err()), closed, "kind {kind}");
-        }
+        assert_eq!(seconds(closed(6, Standing::default()).await), Some(5));
+        assert_eq!(seconds(closed(1, Standing::default()).await), Some(60));
+        assert_eq!(seconds(closed(1, known).await), None);
+        let later = Standing::default();
+        let becomes = later.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            becomes.becomes_known();
+        });
+        assert_eq!(seconds(closed(1, later).await), None, "known after its last frame");
     }
 }

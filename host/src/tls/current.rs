@@ -35,6 +35,8 @@ pub struct Keeper<T> {
     prefix: &'static str,
     seen: Vec<Option<(SystemTime, u64)>>,
     hash: Option<blake3::Hash>,
+    /// Why what is there was not taken.
+    refused: Option<String>,
     current: watch::Sender<Result<Arc<T>, String>>,
 }
 
@@ -54,9 +56,7 @@ impl<T: Side> Current<T> {
     #[must_use]
     pub fn load_or_wait(files: TlsFiles, prefix: &'static str) -> (Self, Keeper<T>) {
         let (current, mut keeper) = Self::begin(files, prefix);
-        if let Err(error) = keeper.load() {
-            keeper.refuse(&error);
-        }
+        keeper.look();
         (current, keeper)
     }
 
@@ -66,7 +66,8 @@ impl<T: Side> Current<T> {
             metrics::counter!(format!("{prefix}_tls_reloads_total"), "result" => result)
                 .absolute(0);
         }
-        let keeper = Keeper { files, prefix, seen: Vec::new(), hash: None, current };
+        let (seen, hash, refused) = (Vec::new(), None, None);
+        let keeper = Keeper { files, prefix, seen, hash, refused, current };
         (Self(watched), keeper)
     }
 
@@ -118,7 +119,12 @@ impl<T: Side> Keeper<T> {
         metrics::counter!(name, "result" => result).increment(1);
     }
 
-    fn refuse(&self, error: &TlsError) {
+    /// Tells what is wrong, once; what may have been a passing fault is tried again at the next look.
+    fn refuse(&mut self, error: &TlsError) {
+        self.seen.clear();
+        if self.refused.replace(error.to_string()) == self.refused {
+            return;
+        }
         self.count("error");
         tracing::error!(%error, "the files of TLS are not taken; what was in use stays in use");
         self.current.send_if_modified(|current| {
@@ -146,10 +152,12 @@ impl<T: Side> Keeper<T> {
     }
 
     fn look(&mut self) {
-        if files::state(&self.files) != self.seen
-            && let Err(error) = self.load()
-        {
-            self.refuse(&error);
+        if files::state(&self.files) == self.seen {
+            return;
+        }
+        match self.load() {
+            Ok(()) => self.refused = None,
+            Err(error) => self.refuse(&error),
         }
     }
 }

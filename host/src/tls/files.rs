@@ -17,12 +17,10 @@ use rustls::{
 };
 
 use super::{TlsError, TlsFiles, certificate, set};
-use crate::peer::Certificate;
+use crate::{peer::Certificate, secret::is_open_to_others};
 
 /// Octets of a file, at the most: thousands of revoked certificates, and no disk.
 const FILE_OCTETS: u64 = 16 << 20;
-/// Permissions of all but the owner.
-const OTHERS: u32 = 0o077;
 
 /// What the files have.
 pub struct Material {
@@ -130,7 +128,7 @@ fn read(path: &Path, is_secret: bool, hasher: &mut blake3::Hasher) -> Result<Vec
     let error = |source| TlsError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(error)?;
     let mode = file.metadata().map_err(error)?.permissions().mode() & 0o777;
-    if is_secret && mode & OTHERS != 0 {
+    if is_secret && is_open_to_others(path, mode) {
         return Err(TlsError::Open { path: path.to_owned(), mode });
     }
     let mut octets = Vec::new();
