@@ -5,6 +5,7 @@
 //! Nothing here knows of records, logs or sessions.
 
 pub mod accept;
+pub mod aside;
 pub mod audit;
 pub mod config;
 pub mod credential;

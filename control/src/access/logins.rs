@@ -12,10 +12,10 @@ use std::{
 };
 
 use edgesync_host::{
+    aside,
     credential::{Checker, KeptPassword, KeptToken, TokenKind, new_token},
     secret::Secret,
 };
-use rustix::{process::setpriority_process, thread::gettid};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{
@@ -64,14 +64,9 @@ struct Check {
     answer: oneshot::Sender<bool>,
 }
 
-/// How much a check yields to all else: who floods with logins takes no time from anybody.
-const NICE: i32 = 10;
-
-/// Checks one password after the other, on a thread of its own: each takes 19 MiB and a core, and what memory
-/// a thread has had it keeps.
+/// Checks one password after the other, on a thread of its own that yields: each takes 19 MiB and a core, and
+/// what memory a thread has had it keeps. Who floods with logins takes no time from anybody.
 fn check_all(checks: &Receiver<Check>) {
-    // On this thread alone; without it logins only cost more.
-    let _ = setpriority_process(Some(gettid()), NICE);
     let mut checker = Checker::default();
     while let Ok(Check { kept, given, answer }) = checks.recv() {
         // Who has gone does not want to know.
@@ -99,8 +94,7 @@ impl Logins {
             by_address: Buckets::new(rate, REMEMBERED),
         };
         let (checks, to_check) = channel();
-        let thread = std::thread::Builder::new().name("passwords".to_owned());
-        if let Err(error) = thread.spawn(move || check_all(&to_check)) {
+        if let Err(error) = aside::spawn("passwords", move || check_all(&to_check)) {
             tracing::error!(%error, "no password can be checked: the host gives no thread");
         }
         let waiting = Semaphore::new(WAITING);

@@ -19,6 +19,7 @@ use edgesync_core::{
     session::Filter,
     snapshot::{Chunk, Manifest, Scope, Staged},
 };
+use edgesync_host::aside;
 use tokio::{sync::Notify, task::spawn_blocking};
 
 pub use self::make::MakeError;
@@ -235,7 +236,8 @@ impl Snapshots {
     ) -> Result<Arc<SnapshotFile>, MakeError> {
         let (log, dir) = (self.shared.log.clone(), self.shared.dir.clone());
         let wanted = filter.clone();
-        let made = spawn_blocking(move || make::make(&log, &dir, scope, &wanted, view)).await;
+        let make = move || make::make(&log, &dir, scope, &wanted, view);
+        let made = aside::run("snapshot", make).await;
         let file = Arc::new(made.map_err(|error| MakeError::Panicked(error.to_string()))??);
         let kept = Kept { file: Arc::clone(&file), filter, used: Instant::now() };
         self.files().push(kept);

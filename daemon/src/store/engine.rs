@@ -10,6 +10,7 @@ use std::{
 };
 
 use edgesync_host::place::Place;
+use rustix::fs::{FallocateFlags, fallocate};
 use sled::{Batch, Db};
 
 use super::{StoreError, blobs::Blobs, error::EngineFault};
@@ -32,6 +33,8 @@ pub(super) struct Engine {
     db: Db,
     /// A second descriptor of the database file: sled's own flush is no barrier for a power loss.
     file: File,
+    /// Up to where the disk keeps room for that file.
+    reserved: u64,
     blobs: Blobs,
     /// Where that file is.
     place: Place,
@@ -55,16 +58,17 @@ impl Engine {
         let config = config.flush_every_ms(None).segment_size(SEGMENT_OCTETS);
         let db = open_unlocked(&config)?;
         let path = dir.join(DATABASE_FILE);
-        let file = File::open(&path)?;
+        let file = File::options().read(true).write(true).open(&path)?;
         let place = Place::of(&path, &file)?;
         if created {
             File::open(dir.join(SETTINGS_FILE))?.sync_all()?;
             File::open(dir)?.sync_all()?;
             dir.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())?;
         }
-        Ok(Self {
+        let mut engine = Self {
             db,
             file,
+            reserved: 0,
             blobs: Blobs::of(&dir.join(BLOBS))?,
             place,
             failed: false,
@@ -72,7 +76,9 @@ impl Engine {
             writes_left: std::cell::Cell::new(None),
             #[cfg(test)]
             torn: std::cell::Cell::new(false),
-        })
+        };
+        engine.reserve();
+        Ok(engine)
     }
 
     /// The database, to read.
@@ -112,7 +118,20 @@ impl Engine {
         // what is told, whatever failed because of it.
         let synced = self.check_place().and(synced);
         self.failed = synced.is_err();
+        self.reserve();
         synced
+    }
+
+    /// Keeps the room that sled needs to be opened again, as far as the disk has it: it fills the segment that
+    /// it has begun. Without that an edge on a disk that was filled meanwhile would not answer (invariant 14).
+    fn reserve(&mut self) {
+        let octets = self.file.metadata().map_or(0, |metadata| metadata.len());
+        let segment = SEGMENT_OCTETS as u64;
+        let wanted = octets.saturating_add(segment / 32).next_multiple_of(segment);
+        let keep = FallocateFlags::KEEP_SIZE;
+        if wanted != self.reserved && fallocate(&self.file, keep, 0, wanted).is_ok() {
+            self.reserved = wanted;
+        }
     }
 
     /// Looks whether the database's file is still where it was opened.
@@ -210,6 +229,19 @@ mod tests {
         for number in (0..400).rev() {
             write(&engine, &key(number), &value);
             engine.sync().unwrap();
+        }
+    }
+
+    #[test]
+    fn the_disk_keeps_room_for_the_segment_that_was_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut engine = open(dir.path());
+        let segment = SEGMENT_OCTETS as u64;
+        for (number, kept) in [(1, segment), (segment / 60_000 + 1, 2 * segment)] {
+            (0..number).for_each(|n| write(&engine, &n.to_be_bytes(), &vec![7; 60_000]));
+            engine.sync().unwrap();
+            let blocks = 512 * engine.file.metadata().unwrap().blocks();
+            assert!(blocks >= kept, "{blocks} octets are kept, {kept} are needed");
         }
     }
 

@@ -197,3 +197,37 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use tokio::io::AsyncReadExt;
+    use tonic::transport::server::Connected;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn strangers_take_no_place_of_those_who_are_known() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let day = Duration::from_secs(86_400);
+        let pace = Pace { strangers: 100, known: 100, first_call: day, stranger: day };
+        let limits = Limits { connections: 3, strangers: 1, handshakes: 1, handshake: day, pace };
+        let mut incoming = pin!(Acceptor::new(listener, None, limits, "test").incoming());
+        let connect = || TcpStream::connect(address);
+        let is_closed = async |mut stream: TcpStream| {
+            timeout(Duration::from_secs(10), stream.read(&mut [0])).await.is_ok()
+        };
+        let _first = connect().await.unwrap();
+        let known = incoming.next().await.unwrap().unwrap();
+        assert!(is_closed(connect().await.unwrap()).await, "there is one stranger already");
+        known.connect_info().standing.becomes_known();
+        let _second = connect().await.unwrap();
+        let stranger = incoming.next().await.unwrap().unwrap();
+        assert!(is_closed(connect().await.unwrap()).await);
+        drop(stranger);
+        let _third = connect().await.unwrap();
+        let _back = incoming.next().await.unwrap().unwrap();
+    }
+}

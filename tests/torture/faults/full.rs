@@ -192,7 +192,7 @@ fn zone_file(serial: u32, addresses: u32) -> String {
 /// F-11: with room for changes, and not for the snapshot, nothing of the snapshot is begun.
 #[test]
 fn an_edge_without_room_for_a_snapshot_serves_what_it_has_and_begins_when_there_is_room() {
-    let Some(disk) = SmallDisk::make(64) else { return };
+    let Some(disk) = SmallDisk::make(192) else { return };
     let mut stack = Stack::prepare(1);
     stack.place_edge(0, &disk.path().join("store"));
     stack.start_control();
