@@ -58,7 +58,7 @@ pub struct Receiver {
     /// The snapshot that this stream brings.
     incoming: Option<Incoming>,
     /// The snapshot that the store was told to put in place, and has not yet.
-    handed_out: Option<SnapshotId>,
+    handed_out: Option<(SnapshotId, Position)>,
     /// A snapshot is to take the place of all there is: what is there is not acked any more.
     replacing: bool,
     /// Zones whose repair was asked for on this stream.

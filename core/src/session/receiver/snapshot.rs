@@ -38,7 +38,10 @@ impl Receiver {
         if !fits || next > manifest.chunks || next > ours.map_or(0, |staged| staged.next) {
             return self.broken("a snapshot begins where none can");
         }
-        if self.handed_out == Some(manifest.id) {
+        if let Some((id, position)) = self.handed_out.filter(|(id, _)| *id == manifest.id) {
+            if position != manifest.position {
+                return self.broken(&format!("the snapshot {id} is another one than before"));
+            }
             // An earlier stream has brought all of it, and the store is about to put it in place.
             self.incoming = Some(Incoming { manifest, next });
             return self.install_if_whole();
@@ -59,7 +62,7 @@ impl Receiver {
             return self.broken("a snapshot's chunk is out of place");
         }
         incoming.next += 1;
-        if self.handed_out != Some(chunk.snapshot) {
+        if self.handed_out.is_none_or(|(id, _)| id != chunk.snapshot) {
             self.outputs.push_back(ReceiverOutput::StageChunk(chunk));
         }
         self.install_if_whole();
@@ -68,7 +71,7 @@ impl Receiver {
     fn install_if_whole(&mut self) {
         let Some(incoming) = self.incoming.take_if(|i| i.next >= i.manifest.chunks) else { return };
         let Manifest { id, position, scope, .. } = incoming.manifest;
-        let is_new = self.handed_out.replace(id) != Some(id);
+        let is_new = self.handed_out.replace((id, position)) != Some((id, position));
         if scope == Scope::Store {
             self.seen = position.offset;
             self.head = self.head.max(position.offset);
@@ -113,7 +116,9 @@ impl Receiver {
         let replaced = std::mem::take(&mut self.replacing);
         if resumed {
             self.restart(Duration::ZERO, "a snapshot was put in place by hand");
-        } else if self.is_greeting() || (replaced && self.seen < position.offset) {
+        } else if self.is_greeting()
+            || (replaced && (self.incoming.is_some() || self.seen < position.offset))
+        {
             // It is of an earlier stream, and this one was told of what was there before.
             self.reconnect(Duration::ZERO, "a snapshot was put in place".to_owned());
         }
