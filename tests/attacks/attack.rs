@@ -3,9 +3,15 @@
 use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
+
+use edgesync_tests::begin;
+use rustls::{ClientConfig, StreamOwned};
 
 use super::frames::{
     CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS,
@@ -16,6 +22,8 @@ use super::frames::{
 const PIECE: usize = 32 * 1024;
 /// A write that the server does not take for so long has failed.
 const STUCK: Duration = Duration::from_millis(500);
+/// The beginning of a record of TLS (RFC 8446 section 5.1).
+const HANDSHAKE: &[u8] = &[22, 3, 1];
 /// Sockets of one thread that hold on to what they have.
 const HELD: usize = 500;
 
@@ -38,6 +46,8 @@ pub enum Attack {
     HeaderBomb,
     /// Connections that say nothing whole.
     Slowloris,
+    /// Connections that begin to begin with TLS.
+    SlowHandshake,
     /// Connections that greet and then ask for nothing.
     Idle,
     /// Calls of which a whole message never comes.
@@ -64,11 +74,21 @@ impl Attack {
         Self::Calls,
     ];
 
+    /// Those that are others where all is encrypted.
+    pub const OVER_TLS: [Self; 6] = [
+        Self::RapidReset,
+        Self::Continuation,
+        Self::EmptyData,
+        Self::SlowHandshake,
+        Self::Idle,
+        Self::Calls,
+    ];
+
     /// Goes on until `stop`; counts connections and octets.
-    pub fn run(self, server: SocketAddr, stop: &AtomicBool, done: &Done) {
+    pub fn run(self, server: &Server, stop: &AtomicBool, done: &Done) {
         while !stop.load(Ordering::Relaxed) {
             let _ = match self {
-                Self::Slowloris | Self::Idle => self.hold(server, stop, done),
+                Self::Slowloris | Self::SlowHandshake | Self::Idle => self.hold(server, stop, done),
                 _ => self.flood(server, stop, done),
             };
             // A server that lets nobody in is not asked in a tight loop.
@@ -126,14 +146,14 @@ impl Attack {
                     frame(&mut octets, HEADERS, END_HEADERS, stream, &login());
                     frame(&mut octets, DATA, END_STREAM, stream, &[0; 5]);
                 }
-                Self::Slowloris | Self::Idle => break,
+                Self::Slowloris | Self::SlowHandshake | Self::Idle => break,
             }
         }
         octets
     }
 
-    fn flood(self, server: SocketAddr, stop: &AtomicBool, done: &Done) -> io::Result<()> {
-        let mut socket = connect(server, done)?;
+    fn flood(self, server: &Server, stop: &AtomicBool, done: &Done) -> io::Result<()> {
+        let mut socket = server.connect(done)?;
         socket.write_all(&self.opening())?;
         let reads = !matches!(self, Self::Ping | Self::Settings);
         let (mut stream, mut answers) = (1, vec![0; PIECE]);
@@ -153,20 +173,27 @@ impl Attack {
     }
 
     /// Holds many connections open, each with a word now and then.
-    fn hold(self, server: SocketAddr, stop: &AtomicBool, done: &Done) -> io::Result<()> {
-        let mut held: Vec<TcpStream> = Vec::new();
+    fn hold(self, server: &Server, stop: &AtomicBool, done: &Done) -> io::Result<()> {
+        let mut held: Vec<Socket> = Vec::new();
         let greeting = greeting();
+        let said = match self {
+            Self::Idle => &greeting,
+            Self::SlowHandshake => HANDSHAKE,
+            _ => greeting.get(..5).unwrap_or_default(),
+        };
         let mut looked = Instant::now();
         while !stop.load(Ordering::Relaxed) {
             if held.len() < HELD {
-                let mut socket = connect(server, done)?;
-                let said = if self == Self::Idle { greeting.len() } else { 5 };
-                socket.write_all(&greeting[..said])?;
+                let mut socket = match self {
+                    Self::SlowHandshake => Box::new(server.plain(done)?),
+                    _ => server.connect(done)?,
+                };
+                socket.write_all(said)?;
                 held.push(socket);
             }
             if looked.elapsed() > Duration::from_millis(200) {
                 looked = Instant::now();
-                held.retain(|socket| !is_closed(socket));
+                held.retain_mut(|socket| !is_closed(socket));
                 done.held.fetch_max(held.len() as u64, Ordering::Relaxed);
             }
         }
@@ -183,15 +210,43 @@ pub struct Done {
     pub held: AtomicU64,
 }
 
-fn connect(server: SocketAddr, done: &Done) -> io::Result<TcpStream> {
-    let socket = TcpStream::connect_timeout(&server, STUCK)?;
-    done.connections.fetch_add(1, Ordering::Relaxed);
-    socket.set_write_timeout(Some(STUCK))?;
-    socket.set_read_timeout(Some(Duration::from_millis(1)))?;
-    Ok(socket)
+/// What is attacked.
+#[derive(Clone)]
+pub struct Server {
+    pub address: SocketAddr,
+    /// None: nothing is encrypted.
+    pub tls: Option<Arc<ClientConfig>>,
 }
 
-fn is_closed(mut socket: &TcpStream) -> bool {
+/// A connection.
+trait Stream: Read + Write {}
+impl<S: Read + Write> Stream for S {}
+type Socket = Box<dyn Stream>;
+
+impl Server {
+    fn plain(&self, done: &Done) -> io::Result<TcpStream> {
+        let socket = TcpStream::connect_timeout(&self.address, STUCK)?;
+        done.connections.fetch_add(1, Ordering::Relaxed);
+        socket.set_write_timeout(Some(STUCK))?;
+        socket.set_read_timeout(Some(Duration::from_millis(1)))?;
+        Ok(socket)
+    }
+
+    fn connect(&self, done: &Done) -> io::Result<Socket> {
+        let mut socket = self.plain(done)?;
+        let Some(tls) = &self.tls else { return Ok(Box::new(socket)) };
+        let mut client = begin(tls);
+        let patience = socket.read_timeout()?;
+        socket.set_read_timeout(Some(STUCK))?;
+        while client.is_handshaking() {
+            client.complete_io(&mut socket)?;
+        }
+        socket.set_read_timeout(patience)?;
+        Ok(Box::new(StreamOwned::new(client, socket)))
+    }
+}
+
+fn is_closed(socket: &mut Socket) -> bool {
     match socket.read(&mut [0; 4_096]) {
         Ok(0) => true,
         Err(error) => error.kind() != io::ErrorKind::WouldBlock,

@@ -6,7 +6,6 @@ mod frames;
 
 use std::{
     fs,
-    net::SocketAddr,
     process::Command,
     sync::{
         Arc,
@@ -15,11 +14,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use edgesync_host::tls::ServerName;
 use edgesync_proto::v1::{self, record_service_client::RecordServiceClient};
 use edgesync_tests::Stack;
-use tonic::transport::{Channel, Endpoint};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint, Uri};
 
-use self::attack::{Attack, Done};
+use self::attack::{Attack, Done, Server};
 
 /// The zone that the good client reads.
 const ZONE: &str = "example.com.";
@@ -104,9 +108,23 @@ struct Outcome {
     done: Arc<Done>,
 }
 
-fn attack(attack: Attack, stack: &mut Stack, server: SocketAddr, during: Duration) -> Outcome {
+/// Connects as a good client does.
+async fn connect(server: Server) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).expect("a URL");
+    let Some(tls) = server.tls else { return endpoint.connect().await.expect("it connects") };
+    let connector = tower::service_fn(move |_: Uri| {
+        let tls = TlsConnector::from(Arc::clone(&tls));
+        async move {
+            let stream = TcpStream::connect(server.address).await?;
+            let name = ServerName::try_from("localhost").expect("a name");
+            tls.connect(name, stream).await.map(TokioIo::new)
+        }
+    });
+    endpoint.connect_with_connector(connector).await.expect("it connects")
+}
+
+fn attack(attack: Attack, stack: &mut Stack, server: &Server, during: Duration) -> Outcome {
     let process = stack.control().id();
-    let url = stack.url();
     let token = stack.token_file.as_ref().map(|file| fs::read_to_string(file).expect("a token"));
     let token = token.as_deref().map(str::trim);
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(Done::default()));
@@ -125,22 +143,25 @@ fn attack(attack: Attack, stack: &mut Stack, server: SocketAddr, during: Duratio
     let (mut calm, mut attacked) = (Times::default(), Times::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        let endpoint = Endpoint::from_shared(url).expect("a URL");
-        let mut client = RecordServiceClient::new(endpoint.connect().await.expect("it connects"));
-        call(&mut client, token, CALM, &mut calm).await;
+        let mut client = RecordServiceClient::new(connect(server.clone()).await);
+        // A long attack is compared with a long calm.
+        let calmly = CALM.max(during / 6);
+        call(&mut client, token, CALM, &mut Times::default()).await;
+        call(&mut client, token, calmly, &mut calm).await;
         let threads: Vec<_> = (0..ATTACKERS)
             .map(|_| {
                 let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
+                let server = server.clone();
                 std::thread::spawn(move || {
                     yields_to_all_else();
-                    attack.run(server, &stop, &done);
+                    attack.run(&server, &stop, &done);
                 })
             })
             .collect();
         call(&mut client, token, during, &mut attacked).await;
         stop.store(true, Ordering::Relaxed);
         threads.into_iter().for_each(|thread| thread.join().expect("an attacker has panicked"));
-        call(&mut client, token, CALM, &mut calm).await;
+        call(&mut client, token, calmly, &mut calm).await;
     });
     let most = watching.join().expect("the watcher has panicked");
     let grown_kib = most.saturating_sub(before);
@@ -148,12 +169,12 @@ fn attack(attack: Attack, stack: &mut Stack, server: SocketAddr, during: Duratio
 }
 
 /// Attacks, and says what went beyond its bounds.
-fn judge(kind: Attack, stack: &mut Stack) -> Option<String> {
+fn judge(kind: Attack, stack: &mut Stack, tls: Option<Arc<ClientConfig>>) -> Option<String> {
     let seconds = number("EDGESYNC_ATTACK_SECONDS", 1);
     // By default other tests run beside: the times are told, and compared by hand.
     let ratio = number("EDGESYNC_ATTACK_RATIO", u64::from(u32::MAX));
-    let server: SocketAddr = stack.url().trim_start_matches("http://").parse().expect("an address");
-    let outcome = attack(kind, stack, server, Duration::from_secs(seconds));
+    let server = Server { address: stack.control_address(), tls };
+    let outcome = attack(kind, stack, &server, Duration::from_secs(seconds));
     let Outcome { calm, attacked, grown_kib, done } = outcome;
     let times = attacked.as_secs_f64() / calm.as_secs_f64().max(1e-6);
     println!(
@@ -180,7 +201,7 @@ fn floods_and_slow_clients_take_neither_memory_nor_answers_from_others() {
     let mut stack = Stack::start(0);
     let _ = stack.run(&["zone", "create", ZONE, "--ns", "ns1.example.com."]).good();
     let wrong: Vec<_> =
-        Attack::ALL.into_iter().filter_map(|kind| judge(kind, &mut stack)).collect();
+        Attack::ALL.into_iter().filter_map(|kind| judge(kind, &mut stack, None)).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
@@ -190,5 +211,16 @@ fn a_flood_of_logins_takes_neither_memory_nor_answers_from_who_has_a_token() {
     stack.keep_access("");
     stack.start_control();
     let _ = stack.run(&["zone", "create", ZONE, "--ns", "ns1.example.com."]).good();
-    assert_eq!(judge(Attack::Logins, &mut stack), None);
+    assert_eq!(judge(Attack::Logins, &mut stack, None), None);
+}
+
+#[test]
+fn floods_and_slow_clients_over_tls_take_neither_memory_nor_answers_from_others() {
+    let mut stack = Stack::secured(0);
+    stack.start_control();
+    let _ = stack.run(&["zone", "create", ZONE, "--ns", "ns1.example.com."]).good();
+    let tls = stack.certs().client(None);
+    let judge = |kind| judge(kind, &mut stack, Some(Arc::clone(&tls)));
+    let wrong: Vec<_> = Attack::OVER_TLS.into_iter().filter_map(judge).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }

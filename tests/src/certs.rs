@@ -134,6 +134,17 @@ impl Certs {
         address: SocketAddr,
         pair: Option<&Pair>,
     ) -> StreamOwned<ClientConnection, TcpStream> {
+        let stream = TcpStream::connect(address).expect("somebody listens");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
+        StreamOwned::new(begin(&self.client(pair)), stream)
+    }
+
+    /// What a client connects with that takes the authority's word.
+    ///
+    /// # Panics
+    /// If the files are none.
+    #[must_use]
+    pub fn client(&self, pair: Option<&Pair>) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         let own = CertificateDer::from_pem_slice(self.authority().as_bytes()).expect("PEM");
         roots.add(own).expect("a CA");
@@ -151,12 +162,18 @@ impl Certs {
             }
         };
         config.alpn_protocols = vec![b"h2".to_vec()];
-        let name = ServerName::try_from("localhost").expect("a name");
-        let client = ClientConnection::new(Arc::new(config), name).expect("a client");
-        let stream = TcpStream::connect(address).expect("somebody listens");
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
-        StreamOwned::new(client, stream)
+        Arc::new(config)
     }
+}
+
+/// A connection that begins.
+///
+/// # Panics
+/// If the configuration is none.
+#[must_use]
+pub fn begin(client: &Arc<ClientConfig>) -> ClientConnection {
+    let name = ServerName::try_from("localhost").expect("a name");
+    ClientConnection::new(Arc::clone(client), name).expect("a client")
 }
 
 /// What comes of a connection that says hello in HTTP/2 and then reads.

@@ -9,7 +9,7 @@ mod programs;
 mod proxy;
 mod stack;
 
-pub use certs::{Certs, around_now, greet};
+pub use certs::{Certs, around_now, begin, greet};
 pub use crowd::{Counts, Crowd, CrowdConfig, hello};
 pub use independent::{Compiled, compile_zone, have, shared};
 pub use process::{Process, eventually};
