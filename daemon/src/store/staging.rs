@@ -94,7 +94,7 @@ impl Store {
     /// # Errors
     /// If the store fails.
     pub fn begin_staging(&mut self, manifest: Manifest) -> Result<(), StoreError> {
-        if self.snapshot.as_ref().is_some_and(|snapshot| snapshot.manifest.id == manifest.id) {
+        if self.snapshot.as_ref().is_some_and(|snapshot| snapshot.manifest == manifest) {
             return Ok(());
         }
         self.drop_staging()?;

@@ -116,6 +116,24 @@ fn a_snapshot_is_seen_by_nobody_until_it_is_whole_and_then_the_log_goes_on() {
 }
 
 #[test]
+fn of_another_snapshot_under_the_same_id_nothing_is_taken_for_what_is_there() {
+    let (log, manifest, chunks) = source();
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = partly(dir.path(), &log, 2);
+    let earlier = Position { offset: Offset(1), ..manifest.position };
+    store.begin_staging(Manifest { position: earlier, ..manifest.clone() }).unwrap();
+    store.stage(&chunks[0]).unwrap();
+    assert_eq!(store.staged().unwrap().next, 1);
+    store.begin_staging(manifest.clone()).unwrap();
+    assert_eq!(store.staged().unwrap().next, 0, "it begins anew");
+    chunks.iter().for_each(|chunk| store.stage(chunk).unwrap());
+    store.begin_staging(manifest.clone()).unwrap();
+    assert_eq!(store.staged().unwrap().next, manifest.chunks, "and goes on");
+    assert_eq!(store.install(ID).unwrap(), Some(manifest.position));
+    assert_is_fold(&store, &log);
+}
+
+#[test]
 fn a_stop_between_any_two_writes_leaves_the_old_or_the_new_and_goes_on_where_it_was() {
     let (log, manifest, chunks) = source();
     let mut stop = 0;
