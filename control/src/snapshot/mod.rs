@@ -276,3 +276,37 @@ impl Snapshots {
 const fn count(number: u64) -> f64 {
     number as f64
 }
+
+#[cfg(test)]
+mod tests {
+    use edgesync_core::name::Name;
+
+    use super::*;
+    use crate::log::Options;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_edge_that_has_all_of_its_snapshot_takes_no_turn_any_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            dir: dir.path().to_owned(),
+            cache_bytes: 8 << 20,
+            recent_bytes: 1 << 20,
+            queue_bytes: 1 << 20,
+            min_free_bytes: 0,
+        };
+        let log = Log::open(&options).unwrap();
+        let snapshots = Snapshots::open(log, dir.path().join("snapshots"), 1).unwrap();
+        let zone = || Scope::Zone(Name::parse_origin("example.com").unwrap());
+        let get = async |edge: &str, scope| {
+            snapshots.get(&edge.parse().unwrap(), scope, Filter::All, None).await
+        };
+        let whole = get("a", zone()).await.unwrap();
+        assert_eq!((whole.manifest().chunks, whole.next), (0, 0), "there is no such zone");
+        let mut first = get("b", Scope::Store).await.expect("the other has all of it");
+        assert!(first.lost().is_none(), "and so has this one, of an empty log");
+        first.slot = snapshots.shared.slots.take(&"b".parse().unwrap(), Instant::now());
+        assert!(matches!(get("c", Scope::Store).await, Err(Busy::Slots)));
+        first.has_come_to(first.manifest().chunks);
+        assert!(get("c", Scope::Store).await.is_ok(), "it looks at what it has, without a turn");
+    }
+}

@@ -1,6 +1,6 @@
 //! Who takes a snapshot now: so many edges at once. A turn is for who makes something of it. An edge that has
 //! not come further for a while gives its turn to another one that asks, and who had a turn and has not
-//! come to the end of it, of whatever reason, comes after those who wait. Its part of the snapshot is not lost:
+//! come to the end of it, for whatever reason, comes after those who wait. Its part of the snapshot is not lost:
 //! it goes on from there. Nobody loses a turn that nobody wants.
 
 use std::{
@@ -26,7 +26,7 @@ pub(super) struct Slots {
 
 #[derive(Debug, Default)]
 struct State {
-    taken: Vec<Arc<Place>>,
+    taken: Vec<Place>,
     /// Who was sent away, and when.
     waiting: Vec<(EdgeId, Instant)>,
     /// Who has not finished, and when it had its turn.
@@ -37,7 +37,8 @@ struct State {
 #[derive(Debug)]
 struct Place {
     /// When its edge came further; none while its snapshot is being made.
-    moved: Mutex<Option<Instant>>,
+    moved: Option<Instant>,
+    /// Also what it is known by.
     lost: Arc<Notify>,
 }
 
@@ -45,13 +46,9 @@ struct Place {
 #[derive(Debug)]
 pub(super) struct Slot {
     edge: EdgeId,
-    place: Arc<Place>,
+    lost: Arc<Notify>,
     slots: Arc<Slots>,
     is_finished: bool,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes down that an edge was seen now; who was not seen for a while is forgotten.
@@ -75,10 +72,7 @@ impl State {
 
     /// Makes room by the turn that has stood still for longest, if one has for too long.
     fn displace(&mut self, now: Instant) -> bool {
-        let still = |place: &Place| {
-            let moved = *locked(&place.moved);
-            moved.map(|moved| now.saturating_duration_since(moved))
-        };
+        let still = |place: &Place| place.moved.map(|moved| now.saturating_duration_since(moved));
         let longest = self.taken.iter().enumerate().map(|(at, place)| (still(place), at)).max();
         let Some((_, at)) = longest.filter(|(still, _)| *still >= Some(STALLED)) else {
             return false;
@@ -94,26 +88,34 @@ impl Slots {
         Arc::new(Self { most, state: Mutex::default() })
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A turn for an edge, if there is one.
     pub(super) fn take(self: &Arc<Self>, edge: &EdgeId, now: Instant) -> Option<Slot> {
-        let mut state = locked(&self.state);
+        let mut state = self.state();
         state.forget(now);
         if state.is_behind(edge) || (state.taken.len() >= self.most && !state.displace(now)) {
             remember(&mut state.waiting, edge, now);
             return None;
         }
         state.waiting.retain(|(known, _)| known != edge);
-        let place = Arc::new(Place { moved: Mutex::default(), lost: Arc::default() });
-        state.taken.push(Arc::clone(&place));
+        let lost = Arc::<Notify>::default();
+        state.taken.push(Place { moved: None, lost: Arc::clone(&lost) });
         drop(state);
-        Some(Slot { edge: edge.clone(), place, slots: Arc::clone(self), is_finished: false })
+        Some(Slot { edge: edge.clone(), lost, slots: Arc::clone(self), is_finished: false })
     }
 }
 
 impl Slot {
     /// The edge has come further, or may begin.
     pub(super) fn moves(&self, now: Instant) {
-        *locked(&self.place.moved) = Some(now);
+        let mut state = self.slots.state();
+        let mut taken = state.taken.iter_mut();
+        if let Some(place) = taken.find(|place| Arc::ptr_eq(&place.lost, &self.lost)) {
+            place.moved = Some(now);
+        }
     }
 
     /// The edge has all that it was given the turn for.
@@ -123,14 +125,14 @@ impl Slot {
 
     /// Notified when another edge has got the turn.
     pub(super) fn lost(&self) -> Arc<Notify> {
-        Arc::clone(&self.place.lost)
+        Arc::clone(&self.lost)
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut state = locked(&self.slots.state);
-        state.taken.retain(|place| !Arc::ptr_eq(place, &self.place));
+        let mut state = self.slots.state();
+        state.taken.retain(|place| !Arc::ptr_eq(&place.lost, &self.lost));
         if !self.is_finished {
             remember(&mut state.unfinished, &self.edge, Instant::now());
         }
@@ -158,7 +160,7 @@ mod tests {
         let third = slots.take(&edge("c"), now).unwrap();
         assert!(slots.take(&edge("d"), now).is_none());
         drop((second, third));
-        assert!(locked(&slots.state).taken.is_empty());
+        assert!(slots.state().taken.is_empty());
     }
 
     #[tokio::test]
@@ -180,7 +182,7 @@ mod tests {
         drop(longer);
         assert!(slots.take(&edge("e"), late).is_none(), "what was lost is not given back");
         drop((stalled, making, other));
-        assert!(locked(&slots.state).taken.is_empty());
+        assert!(slots.state().taken.is_empty());
     }
 
     #[test]
