@@ -13,7 +13,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use edgesync_host::pki::{Pair, Secret};
+use edgesync_host::{
+    pki::{Pair, Secret},
+    secret::is_open_to_others,
+};
 use tempfile::{Builder, NamedTempFile};
 
 use super::{PEM_OCTETS, refusal::Refusal};
@@ -22,8 +25,6 @@ use super::{PEM_OCTETS, refusal::Refusal};
 pub const PUBLIC: u32 = 0o644;
 /// A key: for its owner.
 pub const PRIVATE: u32 = 0o600;
-/// What nobody but the owner may do with a key.
-const OTHERS: u32 = 0o077;
 /// The permissions of a mode, without the file's kind.
 const PERMISSIONS: u32 = 0o7777;
 
@@ -120,7 +121,7 @@ pub fn read_key(path: &Path) -> Result<Secret, Refusal> {
     let file = File::open(path).map_err(Refusal::io(path))?;
     // Of the file that is open: another may be in its place by now.
     let mode = file.metadata().map_err(Refusal::io(path))?.mode() & PERMISSIONS;
-    if mode & OTHERS != 0 {
+    if is_open_to_others(path, mode) {
         return Err(Refusal::Readable { file: path.to_owned(), mode });
     }
     read_open(path, &file, PEM_OCTETS).map(Secret::new)
