@@ -192,7 +192,7 @@ fn judge(kind: Attack, stack: &mut Stack, tls: Option<Arc<ClientConfig>>) -> Opt
         return Some(format!("{kind:?}: memory grew by {grown_kib} KiB"));
     }
     #[allow(clippy::cast_precision_loss)]
-    let late = times > ratio as f64 && attacked > Duration::from_millis(20);
+    let late = times > ratio as f64;
     late.then(|| format!("{kind:?}: the good client's p99 was {times:.1} times the calm one"))
 }
 

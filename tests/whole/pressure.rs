@@ -55,6 +55,21 @@ fn import(stack: &Stack, origin: &str, text: &str) {
     drop(stack.run_with(&["zone", "import", "-", "--origin", origin], text).good());
 }
 
+/// Compacts the log up to its head; what the command says of it.
+fn compact(stack: &Stack) -> String {
+    let head = stack.run(&["release", "--output", "json"]).json()["head"].to_string();
+    stack.run(&["log", "compact", "--upto", &head]).good()
+}
+
+/// Starts the first edge behind a proxy, and waits until it takes a snapshot.
+fn begin_slowly(stack: &mut Stack, proxy: &Proxy) {
+    stack.lead_edge(0, proxy);
+    stack.begin_edge(0, &[]);
+    eventually("it takes a snapshot", || {
+        stack.fleet().iter().any(|row| row["state"] == "snapshot" && !row["snapshot"].is_null())
+    });
+}
+
 fn resident(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
@@ -125,8 +140,7 @@ fn an_edge_that_hardly_reads_holds_up_nobody_and_fills_no_memory() {
     assert_ne!(stack.run(&slow).code, 0, "it is still behind");
     assert_eq!(crowd.counts().welcomes, GOOD as u64, "no good session has ended");
     // F-27: the log is compacted beyond what it is reading: it is told so, and takes a snapshot.
-    let head = stack.run(&["release", "--output", "json"]).json()["head"].to_string();
-    drop(stack.run(&["log", "compact", "--upto", &head]).good());
+    drop(compact(&stack));
     proxy.set(Way::Down, Weather::default());
     stack.settle();
     assert_eq!(stack.edge_metric(0, "edgesync_edge_snapshots_total"), Some(1.0));
@@ -142,8 +156,7 @@ fn of_a_fleet_that_needs_snapshots_all_get_one_and_few_at_a_time() {
     stack.control_environment.push(("EDGESYNC_CONTROL_SNAPSHOTS__AT_ONCE", "2"));
     stack.start_control();
     import(&stack, "bulk.example", &bulk(1_000));
-    let head = stack.run(&["release", "--output", "json"]).json()["head"].to_string();
-    drop(stack.run(&["log", "compact", "--upto", &head]).good());
+    drop(compact(&stack));
     let (_runtime, crowd) = start(&stack, EDGES);
     let begin = Instant::now();
     let mut written = 0;
@@ -168,15 +181,10 @@ fn an_edge_that_does_not_come_on_with_its_snapshot_gives_its_turn_to_another() {
     stack.control_environment.push(("EDGESYNC_CONTROL_SNAPSHOTS__AT_ONCE", "1"));
     stack.start_control();
     import(&stack, "bulk.example", &noise(2_000));
-    let head = stack.run(&["release", "--output", "json"]).json()["head"].to_string();
-    drop(stack.run(&["log", "compact", "--upto", &head]).good());
+    drop(compact(&stack));
     let proxy = Proxy::start(stack.control_address(), 1);
     proxy.set(Way::Down, Weather { rate: Some(1_024), ..Weather::default() });
-    stack.lead_edge(0, &proxy);
-    stack.begin_edge(0, &[]);
-    eventually("it takes a snapshot", || {
-        stack.fleet().iter().any(|row| row["state"] == "snapshot" && !row["snapshot"].is_null())
-    });
+    begin_slowly(&mut stack, &proxy);
     let begin = Instant::now();
     stack.begin_edge(1, &[]);
     eventually("the other has it", || {
@@ -197,18 +205,10 @@ fn a_compaction_beside_a_snapshot_on_its_way_leaves_no_gap_behind_it() {
     let mut stack = Stack::prepare(1);
     stack.start_control();
     import(&stack, "bulk.example", &noise(2_000));
-    let compact = |stack: &Stack| {
-        let head = stack.run(&["release", "--output", "json"]).json()["head"].to_string();
-        stack.run(&["log", "compact", "--upto", &head]).good()
-    };
     drop(compact(&stack));
     let proxy = Proxy::start(stack.control_address(), 1);
     proxy.set(Way::Down, Weather { rate: Some(60_000), ..Weather::default() });
-    stack.lead_edge(0, &proxy);
-    stack.begin_edge(0, &[]);
-    eventually("it takes a snapshot", || {
-        stack.fleet().iter().any(|row| row["state"] == "snapshot" && !row["snapshot"].is_null())
-    });
+    begin_slowly(&mut stack, &proxy);
     let before = stack.run(&["release", "--output", "json"]).json()["head"].to_string();
     for number in 0..10 {
         let owner = format!("meanwhile-{number}");
