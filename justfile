@@ -81,8 +81,8 @@ torture-flips FLIPS="10000":
     EDGESYNC_TORTURE_FLIPS={{FLIPS}} cargo test --release -p edgesync-tests --test torture flips -- --nocapture --test-threads 1
 
 # Floods and slow clients against a live control plane, each for some seconds; a good client's p99 beside
-torture-attacks SECONDS="60" RATIO="2":
-    EDGESYNC_ATTACK_SECONDS={{SECONDS}} EDGESYNC_ATTACK_RATIO={{RATIO}} cargo test --release -p edgesync-tests --test attacks -- --nocapture --test-threads 1
+torture-attacks SECONDS="60" RATIO="2" WHICH="all":
+    EDGESYNC_ATTACKS={{WHICH}} EDGESYNC_ATTACK_SECONDS={{SECONDS}} EDGESYNC_ATTACK_RATIO={{RATIO}} cargo test --release -p edgesync-tests --test attacks -- --nocapture --test-threads 1
 
 # Certificates and keys replaced so many times under load, bad pairs between; no stream may be dropped (about 1 s each)
 torture-rotations ROTATIONS="1000":

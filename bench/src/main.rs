@@ -125,6 +125,8 @@ async fn main() -> Result<(), Failure> {
     let Arguments { what, edgesyncd, control, dir, runs } = Arguments::parse();
     std::fs::create_dir_all(&dir)?;
     let bench = edge::Bench { edgesyncd, control, dir, runs };
+    // What others have written before is not measured.
+    rustix::fs::sync();
     match what {
         What::All => {
             stats::print_machine();

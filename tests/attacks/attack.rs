@@ -87,10 +87,11 @@ impl Attack {
     /// Goes on until `stop`; counts connections and octets.
     pub fn run(self, server: &Server, stop: &AtomicBool, done: &Done) {
         while !stop.load(Ordering::Relaxed) {
-            let _ = match self {
+            match self {
                 Self::Slowloris | Self::SlowHandshake | Self::Idle => self.hold(server, stop, done),
-                _ => self.flood(server, stop, done),
-            };
+                // The server ends it; the next begins.
+                _ => drop(self.flood(server, stop, done)),
+            }
             // A server that lets nobody in is not asked in a tight loop.
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -172,8 +173,8 @@ impl Attack {
         Ok(())
     }
 
-    /// Holds many connections open, each with a word now and then.
-    fn hold(self, server: &Server, stop: &AtomicBool, done: &Done) -> io::Result<()> {
+    /// Holds many connections open, whatever becomes of others.
+    fn hold(self, server: &Server, stop: &AtomicBool, done: &Done) {
         let mut held: Vec<Socket> = Vec::new();
         let greeting = greeting();
         let said = match self {
@@ -184,12 +185,7 @@ impl Attack {
         let mut looked = Instant::now();
         while !stop.load(Ordering::Relaxed) {
             if held.len() < HELD {
-                let mut socket = match self {
-                    Self::SlowHandshake => Box::new(server.plain(done)?),
-                    _ => server.connect(done)?,
-                };
-                socket.write_all(said)?;
-                held.push(socket);
+                held.extend(self.one_more(server, said, done));
             }
             if looked.elapsed() > Duration::from_millis(200) {
                 looked = Instant::now();
@@ -197,7 +193,15 @@ impl Attack {
                 done.held.fetch_max(held.len() as u64, Ordering::Relaxed);
             }
         }
-        Ok(())
+    }
+
+    fn one_more(self, server: &Server, said: &[u8], done: &Done) -> io::Result<Socket> {
+        let mut socket = match self {
+            Self::SlowHandshake => Box::new(server.plain(done)?),
+            _ => server.connect(done)?,
+        };
+        socket.write_all(said)?;
+        Ok(socket)
     }
 }
 

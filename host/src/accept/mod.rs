@@ -1,5 +1,6 @@
-//! Accepts connections, with a bound on all that a stranger can make the server keep: connections,
-//! handshakes on the way, the time for a handshake and for the first call, and the pace of frames.
+//! Accepts connections, with a bound on all that a stranger can make the server keep or do: connections at a
+//! time and in a second, handshakes on the way, the time for a handshake and for the first call, and the pace
+//! of frames.
 
 mod conn;
 mod sparing;
@@ -10,7 +11,8 @@ use rustls::pki_types::CertificateDer;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
-    time::{sleep, timeout},
+    task::yield_now,
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
@@ -27,12 +29,17 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(100);
 /// Connections that wait to be served.
 const WAITING: usize = 64;
+/// What was not used of the connections in a second is saved for so long. Hundreds at once would stand before
+/// the one call of somebody else.
+const BURST: Duration = Duration::from_millis(50);
 
 /// The bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at a time.
     pub connections: usize,
+    /// Connections that are accepted in a second; more wait in the kernel.
+    pub per_second: u32,
     /// Those of them at a time that are not known: without a certificate, and no call was let through.
     pub strangers: usize,
     /// Handshakes of TLS at a time.
@@ -96,7 +103,15 @@ impl Acceptor {
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let places = Arc::new(Semaphore::new(shared.limits.connections));
+    let every = Duration::from_secs(1) / shared.limits.per_second.max(1);
+    let mut due = Instant::now();
     loop {
+        let allowed = Instant::now() + BURST;
+        if due > allowed {
+            sleep_until(due - BURST).await;
+        } else {
+            yield_now().await;
+        }
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shared.ready.closed() => return,
@@ -109,6 +124,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 continue;
             }
         };
+        due = due.max(Instant::now()) + every;
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             shared.refuse(address, "full", "there are as many connections as may be");
             continue;
@@ -213,7 +229,14 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let day = Duration::from_secs(86_400);
         let pace = Pace { strangers: 100, known: 100, first_call: day, stranger: day };
-        let limits = Limits { connections: 3, strangers: 1, handshakes: 1, handshake: day, pace };
+        let limits = Limits {
+            connections: 3,
+            per_second: 1_000,
+            strangers: 1,
+            handshakes: 1,
+            handshake: day,
+            pace,
+        };
         let mut incoming = pin!(Acceptor::new(listener, None, limits, "test").incoming());
         let connect = || TcpStream::connect(address);
         let is_closed = async |mut stream: TcpStream| {

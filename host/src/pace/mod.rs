@@ -2,7 +2,8 @@
 //! much as others and the peer nothing: floods of PING, SETTINGS, WINDOW_UPDATE, RST_STREAM or HEADERS are
 //! the cheapest attacks there are. Who sends more than anybody needs is not cut off: what he sends is read
 //! later, until his own socket is full (CVE-2019-9512, CVE-2019-9515, CVE-2023-44487). Strangers, of whom no
-//! call was let through, get less than others.
+//! call was let through, get less than others. And who is in a hurry gets little at a time: a hundred calls
+//! out of one read would stand before the one call of somebody else.
 //!
 //! A header block in two frames ends a connection: all that the server takes fits into one, which has at
 //! least 16 KiB (RFC 9113 section 6.5.2), so a CONTINUATION is only ever part of a flood (CVE-2024-27316).
@@ -42,6 +43,12 @@ pub struct Pace {
 
 /// What was not used of a pace is saved for so long.
 const BURST: Duration = Duration::from_secs(1);
+/// The same of a stranger.
+const STRANGERS_BURST: Duration = Duration::from_millis(250);
+/// Frames that anybody may send at once; who sends more is in a hurry.
+const AT_ONCE: u64 = 8;
+/// Octets that are read of one in a hurry before others have a turn: some calls.
+const PIECE: usize = 1_024;
 
 /// Ends a connection.
 fn cut(reason: &'static str, why: &'static str) -> io::Error {
@@ -59,6 +66,8 @@ pub struct Paced<S> {
     /// When all frames that were read will have been due, one after the other; what was due long ago is past.
     due: Instant,
     waiting: Option<Pin<Box<Sleep>>>,
+    /// Others have a turn before more is read.
+    gives_way: bool,
     /// Until when the first call has to have begun, and then until when one has to have been let through.
     /// None since one was.
     until: Option<Pin<Box<Sleep>>>,
@@ -71,12 +80,18 @@ impl<S> Paced<S> {
     pub fn new(stream: S, pace: Pace, standing: Standing) -> Self {
         let (frames, began) = (Frames::default(), Instant::now());
         let until = Some(Box::pin(sleep_until(began + pace.first_call)));
-        Self { stream, pace, standing, frames, due: began, waiting: None, until, began }
+        let (due, waiting, gives_way) = (began, None, false);
+        Self { stream, pace, standing, frames, due, waiting, gives_way, until, began }
     }
 
     fn time_for(&self, frames: u64) -> Duration {
         let pace = if self.standing.is_known() { self.pace.known } else { self.pace.strangers };
         Duration::from_nanos(frames.saturating_mul(1_000_000_000) / u64::from(pace.max(1)))
+    }
+
+    /// True if the peer has sent more than it should at once.
+    fn hurries(&self, now: Instant) -> bool {
+        self.due > now + self.time_for(AT_ONCE)
     }
 
     /// Counts what has come, and waits before more is read if that was too much.
@@ -97,7 +112,8 @@ impl<S> Paced<S> {
         }
         let now = Instant::now();
         self.due = self.due.max(now) + self.time_for(cost);
-        let allowed = now + BURST;
+        let allowed = now + if self.standing.is_known() { BURST } else { STRANGERS_BURST };
+        self.gives_way = self.hurries(now);
         if self.due > allowed {
             metrics::counter!("edgesync_control_connections_slowed_total").increment(1);
             self.waiting = Some(Box::pin(sleep_until(now + (self.due - allowed))));
@@ -127,8 +143,20 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
             ready!(waiting.as_mut().poll(context));
             self.waiting = None;
         }
+        if std::mem::take(&mut self.gives_way) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        if self.standing.is_known() && !self.hurries(Instant::now()) {
+            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        } else {
+            let mut octets = [0; PIECE];
+            let piece = octets.get_mut(..buffer.remaining().min(PIECE)).unwrap_or_default();
+            let mut piece = ReadBuf::new(piece);
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut piece))?;
+            buffer.put_slice(piece.filled());
+        }
         let counted = self.count(buffer.filled().get(before..).unwrap_or_default());
         if counted.is_err() {
             // A read that fails has read nothing.
@@ -178,6 +206,8 @@ impl<S: Connected> Connected for Paced<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
     use super::*;
@@ -227,15 +257,47 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn frames_without_data_are_read_at_their_pace_and_data_at_any() {
-        // 1,100 frames, 100 of them at once, 100 a second.
+        // 1,100 frames, 25 of them at once, 100 a second.
         let pings = time_of(octets(6, 1_100, &[0; 8])).await;
-        let range = Duration::from_secs(9)..Duration::from_millis(10_500);
+        let range = Duration::from_secs(10)..Duration::from_millis(11_500);
         assert!(range.contains(&pings), "{pings:?}");
         assert!(time_of(octets(0, 1_100, &[])).await > Duration::from_secs(9), "empty DATA");
-        assert!(time_of(octets(1, 275, &[0; 255])).await < Duration::from_secs(2));
+        assert!(time_of(octets(1, 275, &[0; 255])).await < Duration::from_secs(3));
         assert!(time_of(octets(1, 275, &[0; 1_000])).await > Duration::from_secs(9), "long ones");
         assert_eq!(time_of(octets(0, 10_000, &[1])).await, Duration::ZERO);
-        assert_eq!(time_of(octets(6, 99, &[0; 8])).await, Duration::ZERO, "a burst");
+        assert_eq!(time_of(octets(6, 24, &[0; 8])).await, Duration::ZERO, "a burst");
+    }
+
+    /// The most that is read of a peer in one turn, before others have one; all that it sends is there.
+    async fn most_in_a_turn(octets: Vec<u8>, standing: Standing) -> usize {
+        let (mut peer, stream) = duplex(1 << 20);
+        let mut paced = Paced::new(stream, PACE, standing);
+        peer.write_all(&octets).await.unwrap();
+        let (mut most, mut all, mut read) = (0, 0, vec![0; 4 * PIECE]);
+        while all < octets.len() {
+            let mut turn = 0;
+            let mut buffer = ReadBuf::new(&mut read);
+            let mut context = Context::from_waker(Waker::noop());
+            while Pin::new(&mut paced).poll_read(&mut context, &mut buffer).is_ready() {
+                turn += buffer.filled().len();
+                buffer.clear();
+            }
+            (most, all) = (most.max(turn), all + turn);
+            tokio::time::advance(Duration::from_millis(10)).await;
+        }
+        most
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_one_in_a_hurry_little_is_read_before_others_have_a_turn() {
+        let known = Standing::default();
+        known.becomes_known();
+        let calls = || octets(1, 300, &[0; 100]);
+        assert_eq!(most_in_a_turn(calls(), Standing::default()).await, PIECE);
+        // Of one who is known the first read is any.
+        assert_eq!(most_in_a_turn(calls(), known.clone()).await, 4 * PIECE);
+        let data = octets(0, 300, &[0; 100]);
+        assert_eq!(most_in_a_turn(data.clone(), known).await, data.len(), "data is no hurry");
     }
 
     #[tokio::test(start_paused = true)]
