@@ -68,6 +68,24 @@ fn an_operator_makes_users_tokens_and_roles_and_takes_them_away() {
     assert!(stack.run(&["audit", "verify", audit]).good().contains("none of them changed"));
 }
 
+#[test]
+fn a_control_plane_without_a_policy_is_not_ready_and_says_unavailable() {
+    let mut stack = Stack::prepare(0);
+    stack.keep_access("");
+    let (file, later) = (stack.dir().join("policy.toml"), stack.dir().join("policy.later"));
+    fs::rename(&file, &later).unwrap();
+    stack.begin_control(&[]);
+    eventually("it serves", || {
+        let refused = stack.run(&["zone", "list"]).stderr;
+        refused.contains("the access policy is not loaded yet")
+    });
+    assert!(stack.control_page("/healthz").is_some(), "it is alive");
+    assert!(stack.control_page("/readyz").is_none(), "and can do nothing for anybody");
+    fs::rename(&later, &file).unwrap();
+    eventually("it is ready", || stack.control_page("/readyz").is_some());
+    let _ = stack.run(&["zone", "list"]).good();
+}
+
 /// What the processes of a user were started with.
 fn arguments() -> String {
     let processes = fs::read_dir("/proc").unwrap().flatten();

@@ -136,8 +136,7 @@ impl Access {
         Self { kept: None }
     }
 
-    /// Opens what the log's store has, and reads the policy file. While that cannot be read nobody may do
-    /// anything; it is looked at again until it can be.
+    /// Opens what the log's store has. Until the policy file was read ([`Access::watch`]) nobody may do anything.
     ///
     /// # Errors
     /// If the audit or the store cannot be used.
@@ -169,6 +168,13 @@ impl Access {
         if let Some(kept) = &self.kept {
             watch_file::watch(kept).await;
         }
+    }
+
+    /// Waits until there is a policy.
+    pub async fn loaded(&self) {
+        let Some(kept) = &self.kept else { return };
+        let mut versions = kept.version.subscribe();
+        while kept.policy().is_none() && versions.changed().await.is_ok() {}
     }
 
     /// Writes down what is not yet written, and closes the audit.

@@ -128,6 +128,9 @@ pub struct ControlPlane {
 /// Why /readyz says no, if it does.
 type Readiness = watch::Sender<Option<&'static str>>;
 
+/// It says so before the policy file was read, and as long as it cannot be.
+const NO_POLICY: &str = "there is no access policy, and nobody may do anything";
+
 /// Runs a control plane until `shutdown` is done.
 ///
 /// # Errors
@@ -267,7 +270,15 @@ impl ControlPlane {
         let Addresses { listen, metrics } = addresses;
         let head = *log.head().borrow();
         head_metric(head.offset);
-        ready.send_replace(None);
+        ready.send_replace(Some(NO_POLICY));
+        tasks.spawn({
+            let (ready, access) = (ready.clone(), access.clone());
+            async move {
+                access.loaded().await;
+                let _ =
+                    ready.send_if_modified(|why| why.take_if(|why| *why == NO_POLICY).is_some());
+            }
+        });
         tracing::info!(%listen, %metrics, %head, "serving");
         tokio::select! {
             ended = &mut serving => return ended.map_err(RunError::from),

@@ -24,6 +24,8 @@ const LOCKED: &str = "could not acquire lock";
 pub(super) const DATABASE_FILE: &str = "db";
 /// Name of the file that says what sled was set to when it was created.
 const SETTINGS_FILE: &str = "conf";
+/// What stands there before the octets of a segment.
+const SEGMENT_SETTING: &str = "segment_size: ";
 /// Name of the directory of its blobs there.
 const BLOBS: &str = "blobs";
 
@@ -53,6 +55,9 @@ impl Engine {
     pub fn open(dir: &Path, cache_octets: u64) -> Result<Self, EngineFault> {
         let created = !dir.join(DATABASE_FILE).exists();
         fs::create_dir_all(dir)?;
+        if let Some(octets) = created_with(dir)?.filter(|octets| *octets != SEGMENT_OCTETS) {
+            return Err(EngineFault::Segments(octets));
+        }
         remove_half_written_snapshots(dir)?;
         let config = sled::Config::new().path(dir).cache_capacity(cache_octets);
         let config = config.flush_every_ms(None).segment_size(SEGMENT_OCTETS);
@@ -138,6 +143,19 @@ impl Engine {
     pub fn check_place(&self) -> Result<(), StoreError> {
         self.place.check().map_err(StoreError::Gone)
     }
+}
+
+/// Octets of the segments that a database was created with. None if there is none, or it does not say: then it
+/// is for sled to find out what is wrong.
+fn created_with(dir: &Path) -> io::Result<Option<usize>> {
+    let settings = match fs::read(dir.join(SETTINGS_FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        settings => settings?,
+    };
+    // It ends in a checksum, which is no text.
+    let settings = String::from_utf8_lossy(&settings);
+    let octets = settings.lines().find_map(|line| line.strip_prefix(SEGMENT_SETTING));
+    Ok(octets.and_then(|octets| octets.parse().ok()))
 }
 
 /// Opens sled. When it was closed in this process, a thread of its own may keep its lock for a moment.

@@ -144,6 +144,9 @@ pub enum Distrust {
     /// sled cannot read it.
     #[error("sled cannot read it: {0}")]
     Unreadable(String),
+    /// An earlier version made it, with segments in which sled cannot keep all pages.
+    #[error("its segments have {0} octets, so that a power cut may take from it what was acked")]
+    Segments(usize),
     /// Something in it has not its form.
     #[error("{0} in it has not the form that this version writes")]
     Malformed(&'static str),
@@ -182,13 +185,15 @@ pub enum Distrust {
 
 impl Distrust {
     /// All that [`Distrust::label`] can say.
-    pub const LABELS: [&str; 4] = ["unreadable", "malformed", "disagrees", "disk_failed"];
+    pub const LABELS: [&str; 5] =
+        ["unreadable", "segments", "malformed", "disagrees", "disk_failed"];
 
     /// One word for metrics.
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Unreadable(_) => "unreadable",
+            Self::Segments(_) => "segments",
             Self::Malformed(_) => "malformed",
             Self::Behind { .. } | Self::OtherLog { .. } | Self::Count { .. } => "disagrees",
             Self::DiskFailed(_) => "disk_failed",
@@ -199,6 +204,8 @@ impl Distrust {
 /// Why the engine does not open.
 #[derive(Debug)]
 pub(super) enum EngineFault {
+    /// The database has segments of so many octets, which are not ours.
+    Segments(usize),
     /// Around the database.
     Io(io::Error),
     /// In the database.

@@ -165,6 +165,7 @@ impl Store {
 /// Opens sled.
 fn open_engine(paths: &Paths, cache_octets: u64) -> Result<Engine, Refusal> {
     Engine::open(&paths.store, cache_octets).map_err(|fault| match fault {
+        EngineFault::Segments(octets) => Distrust::Segments(octets).into(),
         EngineFault::Io(error) if !is_damage(&error) => {
             io_error("open the store in", &paths.store)(error).into()
         }

@@ -224,6 +224,20 @@ fn another_format_is_named_and_left_as_it_is() {
 }
 
 #[test]
+fn a_store_of_a_version_with_small_segments_is_put_aside_and_filled_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store");
+    fs::create_dir_all(&path).unwrap();
+    let small = sled::Config::new().path(&path).segment_size(512 * 1024).open().unwrap();
+    small.insert(b"key", b"value").unwrap();
+    small.flush().unwrap();
+    drop(small);
+    Witness { epoch: 3, mark: None }.write(&dir.path().join("store.witness")).unwrap();
+    assert_put_aside(dir.path(), &Log::of_everything(), "segments");
+    assert_eq!(aside(dir.path()).len(), 1);
+}
+
+#[test]
 fn a_store_that_another_has_open_is_left_as_it_is() {
     let dir = tempfile::tempdir().unwrap();
     filled(dir.path());
