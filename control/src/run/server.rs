@@ -50,8 +50,8 @@ const UNKNOWN: Duration = Duration::from_secs(60);
 const STRANGERS: usize = 1_000;
 /// Handshakes on their way: what 64 of them a core cost is less than a tenth of a second.
 const HANDSHAKES: usize = 256;
-/// Connections that are accepted in a second, for each core: a tenth of it goes into their handshakes.
-const CONNECTIONS: usize = 250;
+/// Connections that come to nothing in a second, for each core: a tenth of it goes into their handshakes.
+const VAIN: usize = 250;
 /// Connections beside those of the edges: of callers, and of strangers.
 const CALLERS: usize = 2_000;
 /// What a connection may have looked at in a second: a few calls of a stranger, those of the fastest callers
@@ -137,7 +137,7 @@ impl Server {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let limits = Limits {
             connections: max_sessions.saturating_add(CALLERS),
-            per_second: u32::try_from(CONNECTIONS * cores).unwrap_or(u32::MAX),
+            vain_per_second: u32::try_from(VAIN * cores).unwrap_or(u32::MAX),
             strangers: STRANGERS,
             handshakes: HANDSHAKES,
             handshake: STRANGER,

@@ -5,6 +5,7 @@ use std::{
     future::Future,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, SystemTime},
 };
@@ -19,6 +20,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
+use super::vain::Vain;
 use crate::{
     peer::Peer,
     tls::{Current, ServerSide},
@@ -34,14 +36,15 @@ type Void = Pin<Box<dyn Future<Output = String> + Send>>;
 #[derive(Debug)]
 pub(super) struct Open {
     _place: OwnedSemaphorePermit,
+    vain: Arc<Vain>,
     gauge: metrics::Gauge,
 }
 
 impl Open {
-    pub(super) fn new(place: OwnedSemaphorePermit, prefix: &'static str) -> Self {
+    pub(super) fn new(place: OwnedSemaphorePermit, vain: Arc<Vain>, prefix: &'static str) -> Self {
         let gauge = metrics::gauge!(format!("{prefix}_connections"));
         gauge.increment(1);
-        Self { _place: place, gauge }
+        Self { _place: place, vain, gauge }
     }
 }
 
@@ -62,7 +65,15 @@ pub struct Conn {
     io: Io,
     peer: Peer,
     void: Option<Void>,
-    _open: Open,
+    open: Open,
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        if !self.peer.standing.is_known() {
+            self.open.vain.one_more();
+        }
+    }
 }
 
 impl Conn {
@@ -71,7 +82,7 @@ impl Conn {
     }
 
     pub(super) fn plain(stream: TcpStream, peer: Peer, open: Open) -> Self {
-        Self { io: Io::Plain(stream), peer, void: None, _open: open }
+        Self { io: Io::Plain(stream), peer, void: None, open }
     }
 
     pub(super) fn tls(
@@ -83,7 +94,7 @@ impl Conn {
     ) -> Self {
         let not_after = peer.certificate.as_ref().map(|certificate| certificate.not_after);
         let void = not_after.map(|end| Box::pin(void(chain, end, tls)) as Void);
-        Self { io: Io::Tls(Box::new(stream)), peer, void, _open: open }
+        Self { io: Io::Tls(Box::new(stream)), peer, void, open }
     }
 }
 

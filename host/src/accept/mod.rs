@@ -1,9 +1,10 @@
 //! Accepts connections, with a bound on all that a stranger can make the server keep or do: connections at a
-//! time and in a second, handshakes on the way, the time for a handshake and for the first call, and the pace
-//! of frames.
+//! time, and in a second those that come to nothing, handshakes on the way, the time for a handshake and for
+//! the first call, and the pace of frames.
 
 mod conn;
 mod sparing;
+mod vain;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -11,14 +12,13 @@ use rustls::pki_types::CertificateDer;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
-    task::yield_now,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 
 pub use self::conn::Conn;
-use self::{conn::Open, sparing::Sparing};
+use self::{conn::Open, sparing::Sparing, vain::Vain};
 use crate::{
     pace::{Pace, Paced},
     peer::{Peer, Standing, Transport},
@@ -29,17 +29,14 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(100);
 /// Connections that wait to be served.
 const WAITING: usize = 64;
-/// What was not used of the connections in a second is saved for so long. Hundreds at once would stand before
-/// the one call of somebody else.
-const BURST: Duration = Duration::from_millis(50);
 
 /// The bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Connections at a time.
     pub connections: usize,
-    /// Connections that are accepted in a second; more wait in the kernel.
-    pub per_second: u32,
+    /// Connections in a second that come to nothing; with more, the next ones wait in the kernel.
+    pub vain_per_second: u32,
     /// Those of them at a time that are not known: without a certificate, and no call was let through.
     pub strangers: usize,
     /// Handshakes of TLS at a time.
@@ -67,6 +64,7 @@ struct Shared {
     limits: Limits,
     handshakes: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
+    vain: Arc<Vain>,
     prefix: &'static str,
     lines: Sparing,
     ready: mpsc::Sender<Conn>,
@@ -91,7 +89,8 @@ impl Acceptor {
         let handshakes = Arc::new(Semaphore::new(limits.handshakes));
         let strangers = Arc::new(Semaphore::new(limits.strangers));
         let lines = Sparing::default();
-        let shared = Shared { tls, limits, handshakes, strangers, prefix, lines, ready };
+        let vain = Arc::new(Vain::new(limits.vain_per_second));
+        let shared = Shared { tls, limits, handshakes, strangers, vain, prefix, lines, ready };
         let shared = Arc::new(shared);
         tokio::spawn(accept(listener, shared));
         ReceiverStream::new(connections).map(move |conn| {
@@ -103,15 +102,8 @@ impl Acceptor {
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let places = Arc::new(Semaphore::new(shared.limits.connections));
-    let every = Duration::from_secs(1) / shared.limits.per_second.max(1);
-    let mut due = Instant::now();
     loop {
-        let allowed = Instant::now() + BURST;
-        if due > allowed {
-            sleep_until(due - BURST).await;
-        } else {
-            yield_now().await;
-        }
+        shared.vain.wait().await;
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shared.ready.closed() => return,
@@ -124,14 +116,13 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
                 continue;
             }
         };
-        due = due.max(Instant::now()) + every;
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             shared.refuse(address, "full", "there are as many connections as may be");
             continue;
         };
         // A connection that is gone already says so when it is read.
         let _ = stream.set_nodelay(true);
-        let open = Open::new(place, shared.prefix);
+        let open = Open::new(place, Arc::clone(&shared.vain), shared.prefix);
         match shared.tls.clone() {
             None => {
                 let peer = Peer::new(Some(address), Transport::Plain, None);
@@ -206,6 +197,7 @@ impl Shared {
     }
 
     fn refuse(&self, address: SocketAddr, reason: &'static str, why: &str) {
+        self.vain.one_more();
         let name = format!("{}_connections_refused_total", self.prefix);
         metrics::counter!(name, "reason" => reason).increment(1);
         if self.lines.one_more() {
@@ -231,7 +223,7 @@ mod tests {
         let pace = Pace { strangers: 100, known: 100, first_call: day, stranger: day };
         let limits = Limits {
             connections: 3,
-            per_second: 1_000,
+            vain_per_second: 1_000,
             strangers: 1,
             handshakes: 1,
             handshake: day,
