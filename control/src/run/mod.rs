@@ -131,6 +131,12 @@ type Readiness = watch::Sender<Option<&'static str>>;
 /// It says so before the policy file was read, and as long as it cannot be.
 const NO_POLICY: &str = "there is no access policy, and nobody may do anything";
 
+/// Says yes once there is a policy, unless something else has been said since.
+async fn tell_ready(ready: Readiness, access: Access) {
+    access.loaded().await;
+    let _ = ready.send_if_modified(|why| why.take_if(|why| *why == NO_POLICY).is_some());
+}
+
 /// Runs a control plane until `shutdown` is done.
 ///
 /// # Errors
@@ -271,14 +277,7 @@ impl ControlPlane {
         let head = *log.head().borrow();
         head_metric(head.offset);
         ready.send_replace(Some(NO_POLICY));
-        tasks.spawn({
-            let (ready, access) = (ready.clone(), access.clone());
-            async move {
-                access.loaded().await;
-                let _ =
-                    ready.send_if_modified(|why| why.take_if(|why| *why == NO_POLICY).is_some());
-            }
-        });
+        tasks.spawn(tell_ready(ready.clone(), access.clone()));
         tracing::info!(%listen, %metrics, %head, "serving");
         tokio::select! {
             ended = &mut serving => return ended.map_err(RunError::from),
