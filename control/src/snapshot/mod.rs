@@ -150,8 +150,9 @@ impl Snapshots {
         self.shared.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A snapshot of what an edge with a filter is to have: the one that it has begun to take, if it
-    /// is still there, else one that is or is made.
+    /// A snapshot of what an edge with a filter is to have, and not of before what it has, as far as the log
+    /// goes (invariant 8): the one that it has begun to take, if it is still there, else one that is or
+    /// is made.
     ///
     /// # Errors
     /// If there is none for it now.
@@ -160,6 +161,7 @@ impl Snapshots {
         edge: &EdgeId,
         scope: Scope,
         filter: Filter,
+        from: Offset,
         staged: Option<Staged>,
     ) -> Result<Lease, Busy> {
         let slot = self.shared.slots.take(edge, Instant::now()).ok_or(Busy::Slots)?;
@@ -168,11 +170,12 @@ impl Snapshots {
             lease.has_come_to(next);
             lease
         };
-        if let Some((file, next)) = staged.and_then(|staged| self.begun(&scope, &filter, staged)) {
+        let begun = staged.and_then(|staged| self.begun(&scope, &filter, from, staged));
+        if let Some((file, next)) = begun {
             return Ok(lease(file, next));
         }
         let _making = self.shared.making.lock().await;
-        if let Some(file) = self.there(&scope, &filter) {
+        if let Some(file) = self.there(&scope, &filter, from) {
             return Ok(lease(file, 0));
         }
         let head = *self.shared.log.head().borrow();
@@ -199,12 +202,15 @@ impl Snapshots {
         &self,
         scope: &Scope,
         filter: &Filter,
+        from: Offset,
         staged: Staged,
     ) -> Option<(Arc<SnapshotFile>, u32)> {
+        let least = from.min(self.shared.log.released().borrow().offset);
         let mut files = self.files();
         let kept = files.iter_mut().find(|kept| {
             let manifest = &kept.file.manifest;
-            manifest.id == staged.id && manifest.scope == *scope && kept.filter == *filter
+            let is_it = manifest.id == staged.id && manifest.scope == *scope;
+            is_it && manifest.position.offset >= least && kept.filter == *filter
         })?;
         kept.used = Instant::now();
         let next = staged.next.min(kept.file.manifest.chunks);
@@ -213,13 +219,14 @@ impl Snapshots {
 
     /// A snapshot that is there and does as well as a new one. A repair is always made anew: it has
     /// to stand where the edge's session is.
-    fn there(&self, scope: &Scope, filter: &Filter) -> Option<Arc<SnapshotFile>> {
+    fn there(&self, scope: &Scope, filter: &Filter, from: Offset) -> Option<Arc<SnapshotFile>> {
         let head = self.shared.log.released().borrow().offset;
         let does = |kept: &&mut Kept| {
             let Manifest { position, records, .. } = &kept.file.manifest;
             let worth = REUSED.max(records.saturating_mul(REUSED_PER_RECORD));
             let since = head.since(position.offset);
-            position.offset <= head && since <= worth && kept.filter == *filter
+            let is_new_enough = position.offset >= from.min(head) && since <= worth;
+            position.offset <= head && is_new_enough && kept.filter == *filter
         };
         let mut files = self.files();
         let mut whole = files.iter_mut().filter(|kept| kept.file.manifest.scope == Scope::Store);
@@ -298,7 +305,7 @@ mod tests {
         let snapshots = Snapshots::open(log, dir.path().join("snapshots"), 1).unwrap();
         let zone = || Scope::Zone(Name::parse_origin("example.com").unwrap());
         let get = async |edge: &str, scope| {
-            snapshots.get(&edge.parse().unwrap(), scope, Filter::All, None).await
+            snapshots.get(&edge.parse().unwrap(), scope, Filter::All, Offset::ZERO, None).await
         };
         let whole = get("a", zone()).await.unwrap();
         assert_eq!((whole.manifest().chunks, whole.next), (0, 0), "there is no such zone");

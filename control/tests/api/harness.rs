@@ -202,6 +202,11 @@ impl Edge {
     }
 
     pub fn hello(&self, id: &str) {
+        self.hello_with(id, v1::Hello::default());
+    }
+
+    /// Says who it is, and what it has: its position, its stored filter and what it has of a snapshot.
+    pub fn hello_with(&self, id: &str, has: v1::Hello) {
         use v1::sync_request::Message;
         let hello = v1::Hello {
             edge_id: id.to_owned(),
@@ -210,7 +215,7 @@ impl Edge {
             filter: Some(v1::Filter { all_zones: true, ..v1::Filter::default() }),
             protocol: 1,
             version: "test".to_owned(),
-            ..Default::default()
+            ..has
         };
         self.requests.send(v1::SyncRequest { message: Some(Message::Hello(hello)) }).unwrap();
     }

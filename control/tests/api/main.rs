@@ -14,5 +14,6 @@ mod process;
 mod record;
 mod revocation;
 mod server;
+mod snapshot;
 mod vanished;
 mod zone;

@@ -57,6 +57,8 @@ pub(super) struct Session {
     sender: Sender,
     journey: Journey,
     filter: Filter,
+    /// The offset that the edge came with.
+    from: Offset,
     /// A place among those that have not yet said which edge they are of.
     greeting: Option<Greeting>,
     seat: Option<Seat>,
@@ -114,6 +116,7 @@ impl Session {
             sender: Sender::new(config, head, now),
             journey: Journey::new(api.spikes.clone(), now),
             filter: Filter::All,
+            from: Offset::ZERO,
             greeting: Some(Greeting::new(place)),
             seat: None,
             making: None,
@@ -212,14 +215,14 @@ impl Session {
             }
         };
         self.seat = Some(seat);
-        let offset = hello.position.map_or(Offset::ZERO, |position| position.offset);
+        self.from = hello.position.map_or(Offset::ZERO, |position| position.offset);
         let floor = self.api.log.floor();
-        let Ok(ours) = hash_at(&self.api.log, offset).await else {
+        let Ok(ours) = hash_at(&self.api.log, self.from).await else {
             self.over = Some("log_failed");
             return;
         };
         let head = *self.api.log.released().borrow();
-        tracing::info!(edge = %hello.edge, from = %offset, head = %head.offset, "session begins");
+        tracing::info!(edge = %hello.edge, from = %self.from, head = %head.offset, "session begins");
         self.filter.clone_from(&filter);
         self.feed(SenderInput::Hello { hello, filter, ours, floor, head });
     }

@@ -22,10 +22,10 @@ impl Session {
     pub(super) fn look_for_snapshot(&mut self, scope: Scope, staged: Option<Staged>) {
         let Some(edge) = self.edge.clone() else { return };
         let snapshots = self.api.snapshots.clone();
-        let filter = self.filter.clone();
+        let (filter, from) = (self.filter.clone(), self.from);
         self.lease = None;
         self.making =
-            Some(Box::pin(async move { snapshots.get(&edge, scope, filter, staged).await }));
+            Some(Box::pin(async move { snapshots.get(&edge, scope, filter, from, staged).await }));
     }
 
     /// A snapshot is there, or cannot be had.

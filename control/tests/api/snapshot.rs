@@ -1,0 +1,52 @@
+//! Which snapshot an edge is given: one that was made for others is as good as a new one, as long as it takes
+//! nobody back (invariant 8).
+
+use edgesync_proto::v1::{
+    CompactLogRequest, Hello, SnapshotBegin, StagedSnapshot, sync_response::Message,
+};
+
+use crate::harness::{Control, Edge};
+
+/// What an edge is given that has something.
+async fn given(control: &Control, id: &str, has: Hello) -> SnapshotBegin {
+    let mut edge = Edge::open(control).await;
+    edge.hello_with(id, has);
+    let welcome = edge.next().await;
+    assert!(matches!(welcome, Some(Message::Welcome(_))), "{welcome:?}");
+    match edge.next().await {
+        Some(Message::SnapshotBegin(begin)) => begin,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn offset(begin: &SnapshotBegin) -> u64 {
+    begin.position.as_ref().unwrap().offset
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_made_for_others_is_given_to_all_whom_it_does_not_take_back() {
+    let control = Control::with_zone().await;
+    let made_at = control.head().await;
+    control.fleet().compact_log(CompactLogRequest { upto: made_at }).await.unwrap();
+    let made = given(&control, "first", Hello::default()).await;
+    assert_eq!(offset(&made), made_at);
+
+    let receipt = control.create("later", "A", "192.0.2.1").await.unwrap().receipt.unwrap();
+    let position = receipt.position.unwrap();
+    assert!(position.offset > made_at);
+    let empty = given(&control, "empty", Hello::default()).await;
+    assert_eq!(empty.snapshot_id, made.snapshot_id, "it is made once");
+
+    // Its zones have changed, so that it needs a snapshot wherever it is.
+    let ahead = Hello {
+        position: Some(position.clone()),
+        stored_filter_hash: vec![9; 32].into(),
+        ..Hello::default()
+    };
+    let staged = Some(StagedSnapshot { snapshot_id: made.snapshot_id, next: 0 });
+    for (id, has) in [("ahead", ahead.clone()), ("staging", Hello { staged, ..ahead })] {
+        let given = given(&control, id, has).await;
+        assert!(offset(&given) >= position.offset, "{id} is taken back to {}", offset(&given));
+    }
+    control.stop().await;
+}
