@@ -19,6 +19,9 @@ use edgesync_core::{
 
 use crate::{Failure, stats::Latencies};
 
+/// Octets of a segment: a larger value than fits into one is not durable, so the edge has no smaller ones.
+const SEGMENT_OCTETS: usize = 8 << 20;
+
 /// A bare store.
 pub struct Bare {
     tree: sled::Db,
@@ -59,7 +62,7 @@ impl Bare {
     /// An empty store, set as the edge sets its own.
     pub fn open(dir: &Path) -> Result<Self, Failure> {
         let config = sled::Config::new().path(dir).cache_capacity(64 << 20).flush_every_ms(None);
-        let tree = config.open()?;
+        let tree = config.segment_size(SEGMENT_OCTETS).open()?;
         tree.flush()?;
         let file = File::open(dir.join("db"))?;
         let batch = Batch { tree: tree.clone(), writes: BTreeMap::new() };

@@ -14,6 +14,9 @@ use tokio::{
 /// What was not used of the connections in a second is saved for so long. Hundreds at once would stand before
 /// the one call of somebody else.
 const BURST: Duration = Duration::from_millis(50);
+/// Nobody waits longer than this, however many came to nothing at once (thousands of strangers whose listener
+/// is cut off).
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// Counts them.
 #[derive(Debug)]
@@ -36,8 +39,8 @@ impl Vain {
 
     /// A connection came to nothing.
     pub(super) fn one_more(&self) {
-        let mut due = self.due();
-        *due = Instant::now().max(*due) + self.every;
+        let (mut due, now) = (self.due(), Instant::now());
+        *due = (now.max(*due) + self.every).min(now + BURST + LONGEST);
     }
 
     /// Waits until another connection is borne; others have a turn in any case.
@@ -75,5 +78,9 @@ mod tests {
             vain.wait().await;
         }
         assert!(begin.elapsed() - took < Duration::from_millis(20), "the others wait for nothing");
+        (0..10_000).for_each(|_| vain.one_more());
+        let begin = Instant::now();
+        vain.wait().await;
+        assert!(begin.elapsed() <= LONGEST + Duration::from_millis(1), "{:?}", begin.elapsed());
     }
 }
