@@ -184,7 +184,7 @@ impl Edge {
                     assert!(!diverged, "one log, one history: {reason}");
                 }
                 ReceiverOutput::Compare { position, sample } => self.compare(position, &sample),
-                ReceiverOutput::Stage { manifest, next } => {
+                ReceiverOutput::Stage { manifest, next, .. } => {
                     self.disk.lock().unwrap().begin_staging(manifest, next);
                     self.sync_soon();
                 }

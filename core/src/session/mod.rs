@@ -79,6 +79,9 @@ pub enum Start {
         reason: String,
         /// True if the edge's history is not this log's: to be alarmed (invariant 12).
         diverged: bool,
+        /// The position that Hello had, as it came: what was turned on the way is no reason. None also if the
+        /// control plane does not say it.
+        of: Option<Position>,
     },
 }
 

@@ -224,7 +224,7 @@ impl Applier {
             Work::Resume => self.resume(),
             Work::Skip => self.skip(),
             _ if self.store.is_none() || self.mode.is_void() => {}
-            Work::Stage(manifest) => self.stage(manifest),
+            Work::Stage { manifest, may_be_older } => self.stage(manifest, may_be_older),
             Work::Chunk(chunk) => self.stage_chunk(&chunk),
             Work::Install(id) => self.install(id, false),
             _ if self.mode.is_halted() => {}

@@ -59,7 +59,12 @@ pub enum Work {
         sample: Sample,
     },
     /// Make ready for a snapshot.
-    Stage(Manifest),
+    Stage {
+        /// What it has.
+        manifest: Manifest,
+        /// False: not if it is of before what the store has (invariant 8).
+        may_be_older: bool,
+    },
     /// Stage a chunk of it.
     Chunk(Chunk),
     /// Put it in place.

@@ -18,8 +18,17 @@ use crate::store::{InstallError, Store, StoreError};
 impl Applier {
     /// Makes ready for a snapshot, once there is room for all of it (F-11): one that ends in a full disk
     /// would have taken the room of the changes that come after it.
-    pub(super) fn stage(&mut self, manifest: Manifest) {
+    pub(super) fn stage(&mut self, manifest: Manifest, may_be_older: bool) {
         self.make_durable();
+        let here = self.store.as_ref().and_then(Store::durable);
+        let position = manifest.position;
+        if let Some(here) = here.filter(|here| here.log == position.log && !may_be_older)
+            && here.offset > position.offset
+        {
+            let (offset, here) = (position.offset, here.offset);
+            self.reject::<()>(format!("it is of offset {offset}, and the store is at {here}"));
+            return;
+        }
         self.pauses.expect_rows(self.to_come(&manifest));
         let may_begin = self.wait_for_pause();
         self.pauses.expect_rows(0);

@@ -275,3 +275,33 @@ fn a_failed_store_is_served_on_and_says_nothing_is_durable() {
     assert_eq!(reader.position(), durable);
     assert_eq!(reader.verify().unwrap().mismatches, []);
 }
+
+#[test]
+fn a_snapshot_of_before_what_is_here_is_taken_of_another_history_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let reader = store.reader();
+    let mut applying = start(store, pauses(dir.path())).unwrap();
+    let mut log = Log::new();
+    send(&applying, [log.next(vec![Change::ZoneCreate])]);
+    assert!(matches!(next(&mut applying), Report::Durable { .. }));
+    let (before, after) = (log.0, log.0.after(Offset(6), &[]));
+    // In hand when Hello was said: the control plane has chosen a snapshot without it.
+    send(&applying, [Work::Pass(after)]);
+    assert!(matches!(next(&mut applying), Report::Durable { .. }));
+    let (id, filter) = (SnapshotId([7; 16]), Filter::All.hash());
+    let (zones, records, octets, chunks) = (0, 0, 0, 0);
+    let stage = |may_be_older| {
+        let (position, scope) = (before, Scope::Store);
+        let manifest = Manifest { id, position, scope, filter, zones, records, octets, chunks };
+        Work::Stage { manifest, may_be_older }
+    };
+    send(&applying, [stage(false), Work::Install(id)]);
+    let Report::Rejected { reason } = next(&mut applying) else { panic!() };
+    assert_eq!(reason, "it is of offset 1, and the store is at 6");
+    assert_eq!(reader.position(), Some(after));
+    send(&applying, [Work::Restart, stage(true), Work::Install(id)]);
+    while !matches!(next(&mut applying), Report::Installed { position, .. } if position == before) {
+    }
+    assert_eq!(reader.position(), Some(before));
+}

@@ -277,7 +277,9 @@ impl Session {
                 ReceiverOutput::Compare { position, sample } => {
                     self.hand_over(Work::Compare { position, sample }, 0);
                 }
-                ReceiverOutput::Stage { manifest, .. } => self.hand_over(Work::Stage(manifest), 0),
+                ReceiverOutput::Stage { manifest, may_be_older, .. } => {
+                    self.hand_over(Work::Stage { manifest, may_be_older }, 0);
+                }
                 ReceiverOutput::StageChunk(chunk) => {
                     let octets = chunk.body.len();
                     self.hand_over(Work::Chunk(chunk), octets);

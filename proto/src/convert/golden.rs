@@ -84,7 +84,7 @@ fn to_edge() -> Vec<(&'static str, ToEdge)> {
         ToEdge::Welcome(Welcome { start, head, heartbeat, protocol: 1, filter })
     };
     let welcome = |start| welcome_for(start, Filter::All);
-    let snapshot = Start::Snapshot { reason: "why".to_owned(), diverged: true };
+    let snapshot = |of| Start::Snapshot { reason: "why".to_owned(), diverged: true, of };
     let body = Bytes::from_static(b"part");
     let set = CommittedSet {
         prev: Offset(300),
@@ -123,7 +123,8 @@ fn to_edge() -> Vec<(&'static str, ToEdge)> {
     let mut messages = vec![
         ("welcome", welcome(Start::Resume)),
         ("welcome-for-a-subtree", welcome_for(Start::Resume, Filter::Below(vec![zone()]))),
-        ("welcome-to-a-snapshot", welcome(snapshot)),
+        ("welcome-to-a-snapshot", welcome(snapshot(None))),
+        ("welcome-to-a-snapshot-of", welcome(snapshot(Some(position())))),
         ("frame", ToEdge::Frame(vec![part(0, 4), part(4, 12)])),
         ("heartbeat", heartbeat(None)),
         ("heartbeat-with-a-sample", heartbeat(sample)),

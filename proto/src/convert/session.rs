@@ -226,9 +226,11 @@ impl TryFrom<v1::SyncResponse> for ToEdge {
 
 impl From<Welcome> for v1::Welcome {
     fn from(welcome: Welcome) -> Self {
-        let (start, reason, diverged) = match welcome.start {
-            Start::Resume => (v1::SessionStart::Resume, String::new(), false),
-            Start::Snapshot { reason, diverged } => (v1::SessionStart::Snapshot, reason, diverged),
+        let (start, reason, diverged, of) = match welcome.start {
+            Start::Resume => (v1::SessionStart::Resume, String::new(), false, None),
+            Start::Snapshot { reason, diverged, of } => {
+                (v1::SessionStart::Snapshot, reason, diverged, of)
+            }
         };
         Self {
             start: start.into(),
@@ -238,6 +240,7 @@ impl From<Welcome> for v1::Welcome {
             reason,
             diverged,
             filter: Some(welcome.filter.into()),
+            hello_position: of.map(Into::into),
         }
     }
 }
@@ -249,7 +252,9 @@ impl TryFrom<v1::Welcome> for Welcome {
         let start = match welcome.start() {
             v1::SessionStart::Resume => Start::Resume,
             v1::SessionStart::Snapshot => {
-                Start::Snapshot { reason: line(&welcome.reason), diverged: welcome.diverged }
+                let of = welcome.hello_position.clone().map(TryInto::try_into).transpose()?;
+                let (reason, diverged) = (line(&welcome.reason), welcome.diverged);
+                Start::Snapshot { reason, diverged, of }
             }
             v1::SessionStart::Unspecified => return Err(ConvertError::Range("start")),
         };
@@ -359,6 +364,7 @@ mod tests {
                 protocol: 1,
                 reason: LINES.to_owned(),
                 filter: Some(Filter::All.into()),
+                hello_position: None,
             }))
         };
         // Three times this is more than a Duration holds.

@@ -59,8 +59,12 @@ pub struct Receiver {
     incoming: Option<Incoming>,
     /// The snapshot that the store was told to put in place, and has not yet.
     handed_out: Option<(SnapshotId, Position)>,
+    /// The position that Hello has said.
+    said_position: Option<Position>,
     /// A snapshot is to take the place of all there is: what is there is not acked any more.
     replacing: bool,
+    /// What is there is of another history: what comes may be older.
+    diverged: bool,
     /// Zones whose repair was asked for on this stream.
     asked: HashSet<Name>,
     /// When zones were repaired.
@@ -94,7 +98,9 @@ impl Receiver {
             staged: identity.staged,
             incoming: None,
             handed_out: None,
+            said_position: None,
             replacing: false,
+            diverged: false,
             asked: HashSet::new(),
             repaired: HashMap::new(),
             filter: identity.filter.clone(),
@@ -242,6 +248,7 @@ impl Receiver {
         self.seen = self.durable.map_or(Offset::ZERO, |durable| durable.offset);
         self.acked = self.seen;
         let (position, staged) = (self.durable, self.staged);
+        self.said_position = position;
         self.send(ToControl::Hello(Hello { position, staged, ..self.identity.clone() }));
     }
 
@@ -320,6 +327,11 @@ impl Receiver {
             );
             return self.reconnect(Duration::ZERO, reason);
         }
+        if let Start::Snapshot { of: Some(of), .. } = welcome.start
+            && Some(of) != self.said_position
+        {
+            return self.broken("what this edge has said came to it changed");
+        }
         self.said = Some(now);
         self.head = welcome.head.offset;
         self.heartbeat = welcome.heartbeat;
@@ -327,7 +339,8 @@ impl Receiver {
         self.alive(now);
         self.phase = Phase::Live;
         match welcome.start {
-            Start::Snapshot { reason, diverged } => {
+            Start::Snapshot { reason, diverged, .. } => {
+                self.diverged = diverged;
                 self.await_snapshot();
                 self.outputs.push_back(ReceiverOutput::Replacing { reason, diverged });
             }

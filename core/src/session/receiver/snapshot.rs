@@ -49,7 +49,12 @@ impl Receiver {
         // With this the store throws away what it has of another one.
         let id = manifest.id;
         self.staged = Some(ours.unwrap_or(Staged { id, next: 0 }));
-        self.outputs.push_back(ReceiverOutput::Stage { manifest: manifest.clone(), next });
+        let stage = ReceiverOutput::Stage {
+            manifest: manifest.clone(),
+            next,
+            may_be_older: self.replacing && self.diverged,
+        };
+        self.outputs.push_back(stage);
         self.incoming = Some(Incoming { manifest, next });
         self.install_if_whole();
     }

@@ -93,6 +93,9 @@ pub enum ReceiverOutput {
         manifest: Manifest,
         /// The first chunk that will come.
         next: u32,
+        /// True if the store's history is another one. Else no snapshot of before what the store has, of
+        /// the same log, is taken (invariant 8): it was chosen before all in hand was applied.
+        may_be_older: bool,
     },
     /// Stage the next chunk.
     StageChunk(Chunk),

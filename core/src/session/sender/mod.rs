@@ -449,7 +449,8 @@ impl History {
     /// (rules 12, 13).
     fn judge(&self, hello: &Hello, filter: &Filter) -> Start {
         let (floor, head) = (self.floor, self.head);
-        let snapshot = |diverged, reason| Start::Snapshot { reason, diverged };
+        let of = hello.position;
+        let snapshot = |diverged, reason| Start::Snapshot { reason, diverged, of };
         // An empty store is the fold of the filter that it asks for, and no other.
         let is_of_filter = hello.stored_filter == filter.hash();
         match hello.position {

@@ -71,7 +71,8 @@ fn a_halted_edge_is_halted_again_when_the_snapshot_that_it_was_promised_does_not
         let heartbeat = Duration::from_secs(1);
         ToEdge::Welcome(Welcome { start, head, heartbeat, protocol: 1, filter })
     };
-    let snapshot = Start::Snapshot { reason: "compacted".to_owned(), diverged: false };
+    let of = receiver.durable();
+    let snapshot = Start::Snapshot { reason: "compacted".to_owned(), diverged: false, of };
     receiver.handle(ReceiverInput::Message(welcome(snapshot)), now);
     receiver.handle(ReceiverInput::Disconnected, now);
     receiver.handle(ReceiverInput::Connected, now);

@@ -88,13 +88,31 @@ fn sets_that_come_before_the_snapshot_that_was_announced_close_the_stream() {
     world.input(SenderInput::Hello { filter: hello.filter.clone(), hello, ours, floor, head });
     // As the answer to Hello is with one bit turned: nothing would ever be acked on this stream.
     let Some(ToEdge::Welcome(welcome)) = world.to_edge.front_mut() else { panic!() };
-    welcome.start = Start::Snapshot { reason: String::new(), diverged: false };
+    welcome.start = Start::Snapshot { reason: String::new(), diverged: false, of: None };
     for _ in 0..10 {
         world.carry();
     }
     assert!(world.reconnects[0].contains("before the snapshot"), "{:?}", world.reconnects);
     assert!(!world.store.waiting.iter().any(|w| matches!(w, ReceiverOutput::Apply(_))));
     world.settle();
+}
+
+#[test]
+fn a_snapshot_in_place_of_what_the_edge_has_not_said_is_not_begun() {
+    let mut world = live(1);
+    let said = world.receiver.durable();
+    // As Hello's position is with one bit turned: it would be of another history, and what is older would come.
+    let turned = said.map(|said| Position { log: LogId([9; 16]), ..said });
+    for (of, begins) in [(turned, false), (said, true), (None, true)] {
+        world.tell(ReceiverInput::Disconnected);
+        world.tell(ReceiverInput::Connected);
+        let start = Start::Snapshot { reason: "another log".to_owned(), diverged: true, of };
+        let welcome = welcome(&world.log, PROTOCOL, start);
+        world.tell(welcome);
+        assert_eq!(world.receiver.is_replacing(), begins);
+        let told = world.reconnects.pop();
+        assert_eq!(told.is_some_and(|told| told.contains("came to it changed")), !begins);
+    }
 }
 
 #[test]

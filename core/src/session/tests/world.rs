@@ -178,7 +178,7 @@ impl ModelStore {
                 self.drifts += 1;
                 Some(ReceiverInput::Drifted { zone: drift.origin })
             }
-            ReceiverOutput::Stage { manifest, next } => {
+            ReceiverOutput::Stage { manifest, next, .. } => {
                 let ours = self.staged().filter(|staged| staged.id == manifest.id);
                 assert!(ours.map_or(0, |staged| staged.next) >= next, "chunks would be missing");
                 let next = ours.map_or(0, |staged| staged.next);

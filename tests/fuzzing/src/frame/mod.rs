@@ -182,7 +182,7 @@ fn samples_to_edge() -> Vec<ToEdge> {
         ToEdge::Frame(vec![SetPart { set: part, size: 4, from: 0 }]),
         ToEdge::Heartbeat { prev: Offset(2), progress: last, head: last.offset, sample: None },
         ToEdge::Heartbeat { prev: Offset(2), progress: after, head: last.offset, sample: sample() },
-        welcome(Start::Snapshot { reason: "another log".to_owned(), diverged: true }),
+        welcome(Start::Snapshot { reason: "another log".to_owned(), diverged: true, of: None }),
         ToEdge::SnapshotBegin { manifest: manifest(after), next: 0 },
         ToEdge::SnapshotChunk(chunk(0)),
         ToEdge::SnapshotChunk(chunk(1)),
@@ -230,6 +230,7 @@ fn hostile_to_edge() -> Vec<SyncResponse> {
             reason,
             diverged,
             filter,
+            hello_position: None,
         })
     };
     let second = Some(prost_types::Duration { seconds: 1, nanos: 0 });

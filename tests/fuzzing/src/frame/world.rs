@@ -202,7 +202,7 @@ impl World {
             let Some(work) = self.store.waiting.pop_front() else { break };
             let position = match work {
                 ReceiverOutput::Restart => continue,
-                ReceiverOutput::Stage { manifest, next } => {
+                ReceiverOutput::Stage { manifest, next, .. } => {
                     self.store.staging = Some((manifest, next));
                     continue;
                 }
