@@ -186,7 +186,8 @@ fn an_edge_whose_file_may_not_grow_is_paused_serves_on_and_goes_on_alone() {
             std::thread::sleep(Duration::from_secs(1));
             before == acked && world.head() > acked
         });
-        assert_eq!(world.stack.run_edge(0, &["export", ZONE]).code, 0, "it serves");
+        let export = world.stack.run_edge(0, &["export", ZONE]);
+        assert_eq!(export.code, 0, "it serves: {}", export.stderr);
         println!("{}", watch::status(&world.stack.socket(0)).expect("a status").reason);
         raise_the_limit(world.stack.edge(0).id());
         eventually("it goes on by itself", || world.acked(0) > acked);
