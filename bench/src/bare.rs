@@ -19,7 +19,7 @@ use edgesync_core::{
 
 use crate::{Failure, stats::Latencies};
 
-/// Octets of a segment: a larger value than fits into one is not durable, so the edge has no smaller ones.
+/// Octets of a segment, as the edge's store has them: of smaller ones sled puts large pages into files that it never syncs.
 const SEGMENT_OCTETS: usize = 8 << 20;
 
 /// A bare store.

@@ -9,10 +9,10 @@ use crate::harness::{Control, Edge};
 
 /// What an edge is given that has something.
 async fn given(control: &Control, id: &str, has: Hello) -> SnapshotBegin {
-    let mut edge = Edge::open(control).await;
+    let (mut edge, position) = (Edge::open(control).await, has.position.clone());
     edge.hello_with(id, has);
-    let welcome = edge.next().await;
-    assert!(matches!(welcome, Some(Message::Welcome(_))), "{welcome:?}");
+    let Some(Message::Welcome(welcome)) = edge.next().await else { panic!("no welcome") };
+    assert_eq!(welcome.hello_position, position, "what Hello has said is said back");
     match edge.next().await {
         Some(Message::SnapshotBegin(begin)) => begin,
         other => panic!("{other:?}"),

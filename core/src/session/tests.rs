@@ -235,7 +235,8 @@ fn another_history_is_never_applied_as_a_difference() {
     let filter = Filter::All;
     sender.handle(SenderInput::Hello { hello, filter, ours, floor, head }, Instant::now());
     let Some(SenderOutput::Send(ToEdge::Welcome(welcome))) = sender.poll() else { panic!() };
-    assert!(matches!(welcome.start, Start::Snapshot { diverged: true, .. }));
+    let Start::Snapshot { diverged: true, of, .. } = welcome.start else { panic!("{welcome:?}") };
+    assert_eq!(of, Some(position), "what Hello has said is said back");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use edgesync_core::{
 };
 
 use super::*;
-use crate::store::StoreConfig;
+use crate::store::{Reader, StoreConfig};
 
 fn open(dir: &Path) -> Store {
     let data_dir = dir.to_owned();
@@ -26,6 +26,13 @@ fn pauses(dir: &Path) -> PauseConfig {
 
 fn zone() -> Name {
     Name::parse_origin("a.example").unwrap()
+}
+
+/// Begins to apply to the store in a directory.
+fn begin(dir: &Path) -> (Applying, Reader) {
+    let store = open(dir);
+    let reader = store.reader();
+    (start(store, pauses(dir)).unwrap(), reader)
 }
 
 /// Change sets that follow each other.
@@ -125,9 +132,7 @@ fn send(applying: &Applying, works: impl IntoIterator<Item = Work>) {
 fn nothing_behind_a_set_that_does_not_fit_is_applied_until_a_person_has_looked() {
     for skips in [false, true] {
         let dir = tempfile::tempdir().unwrap();
-        let store = open(dir.path());
-        let reader = store.reader();
-        let mut applying = start(store, pauses(dir.path())).unwrap();
+        let (mut applying, reader) = begin(dir.path());
         let mut log = Log::new();
         send(&applying, [log.next(vec![Change::ZoneCreate]), log.create()]);
         let good = log.0;
@@ -161,9 +166,7 @@ fn nothing_behind_a_set_that_does_not_fit_is_applied_until_a_person_has_looked()
 #[test]
 fn what_takes_too_much_away_is_held_until_it_is_confirmed() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    let reader = store.reader();
-    let mut applying = start(store, pauses(dir.path())).unwrap();
+    let (mut applying, reader) = begin(dir.path());
     let mut log = Log::new();
     let rdata = || vec![192, 0, 2, 1].into();
     let create =
@@ -174,9 +177,7 @@ fn what_takes_too_much_away_is_held_until_it_is_confirmed() {
     drop((applying.works, reader));
     applying.thread.join().unwrap();
     // Counted is from what was there when a window began: another process, another window.
-    let store = open(dir.path());
-    let reader = store.reader();
-    let mut applying = start(store, pauses(dir.path())).unwrap();
+    let (mut applying, reader) = begin(dir.path());
     let delete = |id| Change::RecordDelete { id: RecordId(id), owner: zone(), rtype: Rtype::A };
     // Six of twenty may go, one after the other; the seventh is too much.
     for id in 2..8 {
@@ -203,9 +204,7 @@ fn what_takes_too_much_away_is_held_until_it_is_confirmed() {
 #[test]
 fn a_frozen_edge_waits_with_what_comes_and_ends_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    let reader = store.reader();
-    let mut applying = start(store, pauses(dir.path())).unwrap();
+    let (mut applying, reader) = begin(dir.path());
     let mut log = Log::new();
     send(&applying, [log.next(vec![Change::ZoneCreate])]);
     assert!(matches!(next(&mut applying), Report::Durable { .. }));
@@ -279,9 +278,7 @@ fn a_failed_store_is_served_on_and_says_nothing_is_durable() {
 #[test]
 fn a_snapshot_of_before_what_is_here_is_taken_of_another_history_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    let reader = store.reader();
-    let mut applying = start(store, pauses(dir.path())).unwrap();
+    let (mut applying, reader) = begin(dir.path());
     let mut log = Log::new();
     send(&applying, [log.next(vec![Change::ZoneCreate])]);
     assert!(matches!(next(&mut applying), Report::Durable { .. }));
