@@ -11,7 +11,7 @@ use std::{
 
 use edgesync_host::place::Place;
 use rustix::fs::{FallocateFlags, fallocate};
-use sled::{Batch, Db};
+use sled::{Db, IVec};
 
 use super::{StoreError, blobs::Blobs, error::EngineFault};
 use crate::limits::SEGMENT_OCTETS;
@@ -28,6 +28,33 @@ const SETTINGS_FILE: &str = "conf";
 const SEGMENT_SETTING: &str = "segment_size: ";
 /// Name of the directory of its blobs there.
 const BLOBS: &str = "blobs";
+
+/// Writes that happen together or not at all.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    writes: sled::Batch,
+    keys: Vec<IVec>,
+}
+
+impl Batch {
+    /// Adds a value under a key.
+    pub fn insert(&mut self, key: impl Into<IVec>, value: impl Into<IVec>) {
+        let key = self.key(key);
+        self.writes.insert(key, value);
+    }
+
+    /// Adds the removal of a key.
+    pub fn remove(&mut self, key: impl Into<IVec>) {
+        let key = self.key(key);
+        self.writes.remove(key);
+    }
+
+    fn key(&mut self, key: impl Into<IVec>) -> IVec {
+        let key = key.into();
+        self.keys.push(key.clone());
+        key
+    }
+}
 
 /// An open sled, and the means to make it durable.
 #[derive(Debug)]
@@ -91,19 +118,28 @@ impl Engine {
         &self.db
     }
 
-    /// Writes a batch, all or nothing (invariant 5).
+    /// Writes a batch, all or nothing (invariant 5), and leaves all pages ready to be read.
     pub fn write(&self, batch: Batch) -> Result<(), StoreError> {
+        let Batch { writes, keys } = batch;
         #[cfg(test)]
         if let Some(left) = self.writes_left.get() {
             self.writes_left.set(left.checked_sub(1));
             if left == 0 {
                 if self.torn.get() {
-                    self.db.apply_batch(batch).map_err(StoreError::Engine)?;
+                    self.db.apply_batch(writes).map_err(StoreError::Engine)?;
                 }
                 return Err(StoreError::Stopped);
             }
         }
-        self.db.apply_batch(batch).map_err(StoreError::Engine)
+        self.db.apply_batch(writes).and_then(|()| self.tidy(keys)).map_err(StoreError::Engine)
+    }
+
+    /// Has the pages of what was written split and merged. sled leaves that to who comes by next, and be it
+    /// to read; but to do it is to write, so that on a disk that takes no more nobody could read such a
+    /// page (invariant 14).
+    fn tidy(&self, mut keys: Vec<IVec>) -> sled::Result<()> {
+        keys.sort_unstable();
+        keys.iter().try_for_each(|key| self.db.contains_key(key).map(drop))
     }
 
     /// Makes all that was written durable. A failure is final: what the kernel said to have lost
@@ -190,10 +226,18 @@ fn remove_half_written_snapshots(dir: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::{fd::OwnedFd, unix::fs::MetadataExt};
+    use std::{
+        os::{fd::OwnedFd, unix::fs::MetadataExt},
+        process::Command,
+    };
+
+    use rustix::process::{Resource, Rlimit, setrlimit};
 
     use super::*;
     use crate::limits::VALUE_OCTETS;
+
+    /// Says to a process of a test that its disk is to be full.
+    const FULL: &str = "EDGESYNC_TEST_FULL";
 
     fn open(dir: &Path) -> Engine {
         Engine::open(dir, 4 << 20).unwrap()
@@ -261,6 +305,38 @@ mod tests {
             let blocks = 512 * engine.file.metadata().unwrap().blocks();
             assert!(blocks >= kept, "{blocks} octets are kept, {kept} are needed");
         }
+    }
+
+    #[test]
+    fn what_was_written_is_read_when_the_disk_takes_no_more() {
+        let test = "store::engine::tests::what_was_written_is_read_when_the_disk_takes_no_more";
+        let Some(dir) = std::env::var_os(FULL) else {
+            // The limit is of a whole process; and the signal that comes with it would end it.
+            let dir = tempfile::tempdir().unwrap();
+            let mut other = Command::new("sh");
+            other.args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#]);
+            other.arg(std::env::current_exe().unwrap()).args([test, "--exact", "--nocapture"]);
+            return assert!(other.env(FULL, dir.path()).status().unwrap().success());
+        };
+        let mut engine = open(Path::new(&dir));
+        let key = |number: u32| number.wrapping_mul(0x9e37_79b1).to_be_bytes();
+        for from in (0..6_000).step_by(100) {
+            let mut batch = Batch::default();
+            (from..from + 100).for_each(|number| batch.insert(&key(number), b"value"));
+            // Pages get smaller too: first those of one end.
+            let gone = (from / 2..from / 2 + 50).filter(|number| key(*number) < key(1));
+            gone.for_each(|number| batch.remove(&key(number)));
+            engine.write(batch).unwrap();
+        }
+        engine.sync().unwrap();
+        let length = engine.file.metadata().unwrap().len();
+        setrlimit(Resource::Fsize, Rlimit { current: Some(length), maximum: None }).unwrap();
+        write(&engine, b"one more", b"value");
+        assert!(engine.sync().is_err(), "the disk takes no more");
+        let unread = (0..6_000).filter(|number| engine.db.get(key(*number)).is_err()).count();
+        let read = engine.db.iter().filter_map(Result::ok).count();
+        let gone = (0..3_000).filter(|number| key(*number) < key(1)).count();
+        assert_eq!((unread, read), (0, 6_001 - gone), "{unread} keys of 6,000 cannot be read");
     }
 
     #[test]

@@ -12,11 +12,10 @@ use edgesync_core::{
     position::Position,
     record::RecordId,
 };
-use sled::Batch;
 
 use super::{
     ApplyError, StoreError,
-    engine::Engine,
+    engine::{Batch, Engine},
     layout::{self, Place, StoredPosition},
     overlay::{Overlay, Writes},
     view::{Gate, Staged, View, Zone},

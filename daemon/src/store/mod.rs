@@ -33,13 +33,12 @@ use edgesync_core::{
 pub use error::{ApplyError, Distrust, OpenError, StoreError};
 pub use open::database_file;
 pub use read::{EdgeZone, Export, Found, Reader};
-use sled::Batch;
 pub use staging::InstallError;
 pub use verify::{Mismatch, Verified};
 pub use view::Totals;
 
 use self::{
-    engine::Engine,
+    engine::{Batch, Engine},
     group::{Effects, Group},
     layout::StoredSnapshot,
     open::Paths,

@@ -10,11 +10,11 @@ use std::{
 };
 
 use edgesync_core::position::{Offset, Position};
-use sled::{Batch, IVec};
+use sled::IVec;
 
 use super::{
     Distrust, OpenError, Store, StoreConfig, StoreError,
-    engine::{DATABASE_FILE, Engine},
+    engine::{Batch, DATABASE_FILE, Engine},
     error::EngineFault,
     group::Group,
     layout::{self, Place, StoredPosition, StoredSnapshot},

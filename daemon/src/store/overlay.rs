@@ -7,9 +7,13 @@ use std::{
 };
 
 use edgesync_core::fold::Records;
-use sled::{Batch, IVec};
+use sled::IVec;
 
-use super::{StoreError, engine::Engine, layout::Place};
+use super::{
+    StoreError,
+    engine::{Batch, Engine},
+    layout::Place,
+};
 use crate::limits::VALUE_OCTETS;
 
 /// Writes by key: a value, or a delete.

@@ -2,11 +2,11 @@
 //! the position, published by one batch, folded into the records afterwards (rule 17). Readers see
 //! all of it from that batch on, because they look at what is staged first.
 
-use sled::{Batch, IVec};
+use sled::IVec;
 
 use super::{
     StoreError,
-    engine::Engine,
+    engine::{Batch, Engine},
     layout,
     view::{Gate, Staged},
 };

@@ -12,11 +12,10 @@ use edgesync_core::{
     position::Position,
     snapshot::{Chunk, MalformedChunk, Manifest, Row, Scope, SnapshotId, Staged},
 };
-use sled::Batch;
 
 use super::{
     Store, StoreError,
-    engine::Engine,
+    engine::{Batch, Engine},
     layout::{self, Place, StoredPosition, StoredSnapshot},
     view::Zone,
     witness::Witness,

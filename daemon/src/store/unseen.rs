@@ -6,11 +6,11 @@ use edgesync_core::{
     change::{Change, ChangeSet},
     fold::{Records, ZoneStates},
 };
-use sled::{Batch, IVec};
+use sled::IVec;
 
 use super::{
     StoreError,
-    engine::Engine,
+    engine::{Batch, Engine},
     layout::{self, Place, Writing},
     overlay::{Overlay, Writes},
 };

@@ -133,8 +133,9 @@ fn a_file_whose_end_is_missing_or_was_not_written_is_never_served() {
     let end = |octets: &[u8]| octets.iter().rposition(|octet| *octet != 0).unwrap() + 1;
     let cut = never_served(16, |step, octets| octets.truncate(end(octets) - (1 << step) % 4_000));
     let blank = never_served(16, |step, octets| {
+        // The very end may be pages that were split by then, which are the same before and after.
         let end = end(octets);
-        octets[end - (1 << step) % 4_000..end].fill(0);
+        octets[end.saturating_sub(1 << step)..end].fill(0);
     });
     assert!(cut > 0 && blank > 0, "{cut} {blank}");
 }
