@@ -20,6 +20,7 @@ pub mod peer;
 pub mod pki;
 pub mod place;
 mod process;
+pub mod reserve;
 pub mod room;
 pub mod secret;
 pub mod signals;

@@ -322,25 +322,32 @@ impl Admitted {
         }
     }
 
-    /// Does something that is written down before it is done, and what came of it after.
+    /// Does something that is written down before it is done, and what came of it after. It comes to its end also
+    /// if the caller goes away: what is durable would else not be in force, nor written down.
     ///
     /// # Errors
     /// If it is refused, or cannot be written down.
-    pub async fn around<T>(
+    pub async fn around<T: Send + 'static>(
         &self,
         detail: &str,
-        act: impl Future<Output = Result<T, Status>>,
+        act: impl Future<Output = Result<T, Status>> + Send + 'static,
     ) -> Result<T, Status> {
-        let Some(kept) = &self.0.access.kept else { return act.await };
-        let line = self.line(detail);
-        if !kept.trail.record(Line { result: "asked".to_owned(), ..line.clone() }).await {
-            return Err(Status::internal("not done: the audit cannot be written"));
-        }
-        let done = act.await;
-        let result =
-            done.as_ref().map_or_else(|error| format!("{:?}", error.code()), |_| "ok".to_owned());
-        kept.trail.note(Line { result, ..line });
-        done
+        let (kept, line) = (self.0.access.kept.clone(), self.line(detail));
+        let act = async move {
+            let Some(kept) = kept else { return act.await };
+            if !kept.trail.record(Line { result: "asked".to_owned(), ..line.clone() }).await {
+                return Err(Status::internal("not done: the audit cannot be written"));
+            }
+            let done = act.await;
+            let code = |error: &Status| format!("{:?}", error.code());
+            let result = done.as_ref().map_or_else(code, |_| "ok".to_owned());
+            kept.trail.note(Line { result, ..line });
+            done
+        };
+        let ended = tokio::spawn(act).await;
+        ended.unwrap_or_else(|error| {
+            Err(Status::internal(format!("whether it was done is not known: {error}")))
+        })
     }
 
     /// The access that has let it through.

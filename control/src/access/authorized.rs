@@ -59,14 +59,14 @@ impl Authorized {
         &self.caller
     }
 
-    /// Asks whether the write may do what it needs; what has changed since it was admitted counts.
+    /// Asks whether the write may do what it needs; what has changed or ended since it was admitted counts.
     ///
     /// # Errors
     /// If it may not.
     pub(crate) fn check(&self, needed: Rights) -> Result<(), WriteError> {
         let refused = |why: String| Err(WriteError::NotAllowed(why));
         let rights = match &self.admitted {
-            Some(admitted) if admitted.access().version() != self.version => {
+            Some(admitted) if admitted.ends() || admitted.access().version() != self.version => {
                 let function = admitted.function();
                 match admitted.now() {
                     Ok(now) if self.only_asks && now.may_call(function) => Rights::NONE,

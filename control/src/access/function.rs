@@ -2,9 +2,16 @@
 //! over an enum that is made from the protocol's own description, so an RPC that is not in it does not
 //! build. What is not known here needs a principal, and then is not there.
 
+use std::time::Duration;
+
 use edgesync_proto::Rpc;
 
-use super::role::Role;
+use super::{body::Bounds, role::Role};
+
+/// What a stranger may send: a user's name and password have less.
+const OPEN: Bounds = Bounds { octets: 16 * 1024, time: Duration::from_secs(5) };
+/// What one message of somebody who is known may have: change sets come in streams.
+const MESSAGE: Bounds = Bounds { octets: 1024 * 1024, time: Duration::from_secs(30) };
 
 /// Something that can be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +109,15 @@ impl Function {
     #[must_use]
     pub fn is_at_once(self) -> bool {
         self.name().starts_with("edgesync.v1.AccessService/")
+    }
+
+    /// What its caller may send; none for a stream, whose messages are bounded one by one.
+    pub(super) fn bounds(self) -> Option<Bounds> {
+        match self {
+            Self::Rpc(Rpc::ApplyChangeSets | Rpc::ImportZone | Rpc::Sync) => None,
+            _ if self.need().scope == Scope::Open => Some(OPEN),
+            _ => Some(MESSAGE),
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use tower::{Layer, Service};
 use super::{
     Access, Line,
     admitted::{ANONYMOUS, Admitted, Proof, count},
+    body::Bounded,
     denied::Denied,
     function::{Function, Scope},
     given::{Given, given, is_private, peer_of},
@@ -159,9 +160,9 @@ pub struct Guarded<S> {
     access: Access,
 }
 
-impl<S, B> Service<Request<B>> for Guarded<S>
+impl<S> Service<Request<Body>> for Guarded<S>
 where
-    S: Service<Request<B>, Response = Response<Body>>,
+    S: Service<Request<Body>, Response = Response<Body>>,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
 {
@@ -173,13 +174,18 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (mut parts, body) = request.into_parts();
         let admitted = match self.access.admit(&parts) {
             Ok(admitted) => admitted,
             Err(denied) => return Box::pin(ready(Ok(denied.status().into_http()))),
         };
         parts.extensions.insert(admitted.clone());
+        let bounds = admitted.function().bounds();
+        let body = match bounds {
+            Some(bounds) => Body::new(Bounded::new(body, bounds)),
+            None => body,
+        };
         let response = self.inner.call(Request::from_parts(parts, body));
         // A session looks itself whether its edge may have what it has; but not at the clock.
         let scope = admitted.function().need().scope;

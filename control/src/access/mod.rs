@@ -7,6 +7,7 @@
 
 mod admitted;
 mod authorized;
+mod body;
 mod bucket;
 mod denied;
 mod function;

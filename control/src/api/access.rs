@@ -73,8 +73,9 @@ impl AccessService for Api {
     ) -> Result<Response<v1::SetPasswordResponse>, Status> {
         let admitted = Admitted::of(&request)?;
         let v1::SetPasswordRequest { principal, password } = request.into_inner();
-        let set = admitted.access().set_password(&principal, Secret::new(password));
-        done(&admitted, &principal, set).await?;
+        let (access, detail) = (admitted.access().clone(), principal.clone());
+        let set = async move { access.set_password(&principal, Secret::new(password)).await };
+        done(&admitted, &detail, set).await?;
         Ok(Response::new(v1::SetPasswordResponse {}))
     }
 
@@ -84,7 +85,8 @@ impl AccessService for Api {
     ) -> Result<Response<v1::RemovePrincipalResponse>, Status> {
         let admitted = Admitted::of(&request)?;
         let name = request.into_inner().principal;
-        done(&admitted, &name, admitted.access().remove(&name)).await?;
+        let (access, detail) = (admitted.access().clone(), name.clone());
+        done(&admitted, &detail, async move { access.remove(&name).await }).await?;
         Ok(Response::new(v1::RemovePrincipalResponse {}))
     }
 
@@ -96,8 +98,9 @@ impl AccessService for Api {
         let v1::CreateTokenRequest { principal, label, lifetime } = request.into_inner();
         let lifetime = lifetime.map(std::time::Duration::try_from).transpose();
         let lifetime = lifetime.map_err(|_| Status::invalid_argument("lifetime is negative"))?;
-        let make = admitted.access().create_token(&principal, &label, lifetime);
-        let made = done(&admitted, &principal, make).await?;
+        let (access, detail) = (admitted.access().clone(), principal.clone());
+        let make = async move { access.create_token(&principal, &label, lifetime).await };
+        let made = done(&admitted, &detail, make).await?;
         let (token, id) = (made.token.expose().to_owned(), made.id);
         Ok(Response::new(v1::CreateTokenResponse { token, id }))
     }
@@ -108,7 +111,8 @@ impl AccessService for Api {
     ) -> Result<Response<v1::RevokeTokenResponse>, Status> {
         let admitted = Admitted::of(&request)?;
         let id = request.into_inner().id;
-        done(&admitted, &id, admitted.access().revoke_token(&id)).await?;
+        let (access, detail) = (admitted.access().clone(), id.clone());
+        done(&admitted, &detail, async move { access.revoke_token(&id).await }).await?;
         Ok(Response::new(v1::RevokeTokenResponse {}))
     }
 
@@ -121,7 +125,9 @@ impl AccessService for Api {
         let v1::Grant { role, zones } =
             grant.ok_or_else(|| Status::invalid_argument("grant is missing"))?;
         let detail = format!("{principal}: {role} in {}", zones.join(", "));
-        done(&admitted, &detail, admitted.access().grant(&principal, &role, &zones)).await?;
+        let access = admitted.access().clone();
+        let give = async move { access.grant(&principal, &role, &zones).await };
+        done(&admitted, &detail, give).await?;
         Ok(Response::new(v1::GrantRoleResponse {}))
     }
 
@@ -133,18 +139,20 @@ impl AccessService for Api {
         let v1::RevokeRoleRequest { principal, role, zones } = request.into_inner();
         let place = if zones.is_empty() { "all".to_owned() } else { zones.join(", ") };
         let detail = format!("{principal}: {role} in {place}");
-        done(&admitted, &detail, admitted.access().revoke(&principal, &role, &zones)).await?;
+        let access = admitted.access().clone();
+        let take = async move { access.revoke(&principal, &role, &zones).await };
+        done(&admitted, &detail, take).await?;
         Ok(Response::new(v1::RevokeRoleResponse {}))
     }
 }
 
 /// Does something between two lines of the audit.
-async fn done<T>(
+async fn done<T: Send + 'static>(
     admitted: &Admitted,
     detail: &str,
-    act: impl Future<Output = Result<T, ManageError>>,
+    act: impl Future<Output = Result<T, ManageError>> + Send + 'static,
 ) -> Result<T, Status> {
-    admitted.around(detail, async { act.await.map_err(|error| refused(&error)) }).await
+    admitted.around(detail, async move { act.await.map_err(|error| refused(&error)) }).await
 }
 
 fn refused(error: &ManageError) -> Status {

@@ -82,8 +82,9 @@ impl FleetService for Api {
     ) -> Result<Response<v1::ForgetEdgeResponse>, Status> {
         let admitted = Admitted::of(&request)?;
         let id = edge_id(&request.into_inner().id)?;
-        let forget = async { self.fleet.forget(&id).map_err(|error| status::forget(&error)) };
-        admitted.around(&format!("edge {id}"), forget).await?;
+        let (fleet, detail) = (self.fleet.clone(), format!("edge {id}"));
+        let forget = async move { fleet.forget(&id).map_err(|error| status::forget(&error)) };
+        admitted.around(&detail, forget).await?;
         Ok(Response::new(v1::ForgetEdgeResponse {}))
     }
 
@@ -93,7 +94,8 @@ impl FleetService for Api {
     ) -> Result<Response<v1::CompactLogResponse>, Status> {
         let admitted = Admitted::of(&request)?;
         let upto = request.into_inner().upto;
-        let compact = self.compact(upto);
+        let api = self.clone();
+        let compact = async move { api.compact(upto).await };
         admitted.around(&format!("up to offset {upto}"), compact).await.map(Response::new)
     }
 
@@ -102,10 +104,11 @@ impl FleetService for Api {
         request: Request<v1::FreezeRequest>,
     ) -> Result<Response<v1::FreezeResponse>, Status> {
         let admitted = Admitted::of(&request)?;
-        let caller = admitted.caller(methods::FREEZE.name);
+        let (api, caller) = (self.clone(), admitted.caller(methods::FREEZE.name));
         let reason = request.into_inner().reason;
-        let freeze = self.freeze_release(caller, &reason);
-        let release = admitted.around(&reason, freeze).await?;
+        let detail = reason.clone();
+        let freeze = async move { api.freeze_release(caller, &reason).await };
+        let release = admitted.around(&detail, freeze).await?;
         Ok(Response::new(v1::FreezeResponse { release: Some(release) }))
     }
 
@@ -114,7 +117,8 @@ impl FleetService for Api {
         request: Request<v1::UnfreezeRequest>,
     ) -> Result<Response<v1::UnfreezeResponse>, Status> {
         let admitted = Admitted::of(&request)?;
-        let unfreeze = self.unfreeze_release(admitted.caller(methods::UNFREEZE.name));
+        let (api, caller) = (self.clone(), admitted.caller(methods::UNFREEZE.name));
+        let unfreeze = async move { api.unfreeze_release(caller).await };
         let release = admitted.around("", unfreeze).await?;
         Ok(Response::new(v1::UnfreezeResponse { release: Some(release) }))
     }

@@ -61,6 +61,7 @@ pub(super) async fn open(
 fn before_last(view: &View, zone: Option<&Name>, count: usize) -> Result<Offset, Status> {
     let error = |error| status::store(&error);
     let Some(zone) = zone else { return view.before_last(count).map_err(error) };
+    let floor = view.floor().map_err(error)?.offset;
     let mut sets = count;
     loop {
         let start = view.before_last(sets).map_err(error)?;
@@ -77,7 +78,7 @@ fn before_last(view: &View, zone: Option<&Name>, count: usize) -> Result<Offset,
         }
         match found.len().checked_sub(count).and_then(|index| found.get(index)) {
             Some(before) => return Ok(*before),
-            None if start == Offset::ZERO => return Ok(start),
+            None if start <= floor => return Ok(floor),
             None => sets = sets.saturating_mul(10),
         }
     }

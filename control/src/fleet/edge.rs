@@ -161,7 +161,7 @@ impl Edge {
     }
 
     /// True if a process was fenced, and the one that fenced it lives: it does not fence back (rule 22).
-    pub(super) fn has_fenced(&self, instance: &InstanceId) -> bool {
+    pub(super) fn is_fenced_out(&self, instance: &InstanceId) -> bool {
         let other = self.live.as_ref().is_some_and(|live| live.instance != *instance);
         other && self.fenced.contains(instance)
     }

@@ -171,7 +171,7 @@ impl Fleet {
         let mut guard = self.lock();
         let edges = &mut *guard;
         let known = edges.by_id.get(&hello.edge);
-        if known.is_some_and(|edge| edge.has_fenced(&hello.instance)) {
+        if known.is_some_and(|edge| edge.is_fenced_out(&hello.instance)) {
             return Err(NotAdmitted::Fenced);
         }
         let is_new = known.is_none();
@@ -221,10 +221,10 @@ impl Fleet {
         });
     }
 
-    /// Records that an edge waits for a person.
+    /// Records that an edge waits for a person; of a snapshot it takes no more.
     pub fn halted(&self, seat: &Seat, halt: Halt) {
         self.with_seat(seat, |edge, waits| {
-            edge.halted = Some(halt);
+            (edge.halted, edge.snapshot) = (Some(halt), None);
             waits.halted(&seat.edge);
         });
     }

@@ -1,17 +1,21 @@
 //! The file under redb. What redb syncs is durable only where it can be found again: a file that was
 //! removed or replaced fails its sync, so no write in it is ever answered (invariant 1).
 //!
-//! A write that finds no room is made again, once, with the room of the reserve. Never a sync: what a failed
-//! one has dropped is lost.
+//! redb trusts its store no more after a write that failed. One that finds no room is made again, once, with the
+//! room of the reserve; what is on its way becomes durable as ever, and nothing follows it before the reserve
+//! is there again. Never a sync is made again: what a failed one has dropped is lost.
 
 use std::{fs::File, io, ops::Bound, path::Path, sync::Arc};
 
-use edgesync_host::{place::Place, room::is_short};
+use edgesync_host::{place::Place, reserve::Reserve, room::is_short};
 use redb::{BackendError, DatabaseError, StorageBackend, backends::FileBackend};
 
-use super::reserve::Reserve;
-
 type Range = Bound<u64>;
+
+/// Name of the file of the reserve, beside the log.
+pub(super) const RESERVE: &str = "log.reserve";
+/// Times that it was needed.
+const GIVEN: &str = "edgesync_control_reserve_given_total";
 
 /// The log's file.
 #[derive(Debug)]
@@ -37,7 +41,11 @@ impl LogFile {
 impl<B: StorageBackend> StorageBackend for LogFile<B> {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         match self.file.write(offset, data) {
-            Err(error) if is_short(&error) && self.reserve.give() => self.file.write(offset, data),
+            Err(error) if is_short(&error) && self.reserve.give() => {
+                metrics::counter!(GIVEN).increment(1);
+                tracing::warn!(%error, "the disk is full: the room kept for the log is used");
+                self.file.write(offset, data)
+            }
             done => done,
         }
     }
@@ -128,7 +136,7 @@ mod tests {
     #[test]
     fn a_write_without_room_is_made_again_once_and_nothing_else_is() {
         let dir = tempfile::tempdir().unwrap();
-        let reserve = Arc::new(Reserve::open(dir.path(), OCTETS).unwrap());
+        let reserve = Arc::new(Reserve::open(dir.path(), RESERVE, OCTETS).unwrap());
         let path = dir.path().join("file");
         let place = Place::of(&path, &File::create(&path).unwrap()).unwrap();
         let file = LogFile { file: Failing::default(), place, reserve: Arc::clone(&reserve) };

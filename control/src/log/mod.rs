@@ -16,7 +16,6 @@ mod pins;
 mod prepare;
 mod queue;
 mod recent;
-mod reserve;
 mod retention;
 mod room;
 mod sampler;
@@ -37,7 +36,7 @@ use std::{
 
 use edgesync_core::{
     change::Generation,
-    position::{HistoryHash, Offset, Position},
+    position::{Offset, Position},
     sample::Sample,
 };
 use edgesync_host::place::Place;
@@ -303,14 +302,6 @@ impl Log {
     #[must_use]
     pub fn recent(&self, after: Offset, octets: usize) -> Option<Vec<Arc<Released>>> {
         self.shared.recent.after(after, octets)
-    }
-
-    /// The history hash at the end of the change set that ends at an offset, if one does.
-    ///
-    /// # Errors
-    /// If the store cannot be read.
-    pub fn hash_at(&self, offset: Offset) -> Result<Option<HistoryHash>, redb::Error> {
-        self.view()?.hash_at(offset)
     }
 
     /// Resolves, with the reason, when the store has failed.

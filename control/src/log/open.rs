@@ -7,17 +7,17 @@ use std::{
 };
 
 use edgesync_core::position::{LogId, Offset, Position};
+use edgesync_host::reserve::Reserve;
 use redb::{Builder, Database, ReadableDatabase, StorageBackend};
 use tokio::sync::watch;
 
 use super::{
     Freeze, Heard, Shared,
-    backend::LogFile,
+    backend::{LogFile, RESERVE},
     corrupt::guarded,
     pins::Pins,
     queue::Queue,
     recent::Recent,
-    reserve::Reserve,
     room::{self, Disk, LogRoom},
     schema::{
         self, AUDIT, FLEET, FORMAT, GARBAGE, GENERATIONS, HISTORY, IDS, KEYS, KEYS_BY_TIME, LOG,
@@ -95,7 +95,8 @@ pub(super) fn open(options: &Options) -> Result<Shared, OpenError> {
         fs::rename(&new, &path).map_err(io)?;
     }
     // The file's name is durable before anything in it is promised (invariant 1).
-    let reserve = Reserve::open(&options.dir, room::reserved(options.min_free_bytes));
+    let reserved = room::reserved(options.min_free_bytes);
+    let reserve = Reserve::open(&options.dir, RESERVE, reserved);
     let reserve = Arc::new(reserve.map_err(io)?);
     sync_dir()?;
     let opened = guarded(|| Ok(LogFile::open(&path, Arc::clone(&reserve))?));

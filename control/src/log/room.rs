@@ -8,10 +8,13 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use edgesync_host::room::{Room, Shortage};
+use edgesync_host::{
+    reserve::Reserve,
+    room::{Room, Shortage},
+};
 use tokio::sync::watch;
 
-use super::{Action, Write, WriteError, queue::octets, reserve::Reserve};
+use super::{Action, Write, WriteError, queue::octets};
 
 /// Times that the octets of a write are written: into the log, the records, their index, the history, the
 /// keys and the audit, with what the pages have beside them.

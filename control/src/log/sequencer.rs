@@ -29,6 +29,8 @@ use super::{
 
 /// How long the sequencer is idle before it goes on tidying up.
 const IDLE: Duration = Duration::from_millis(20);
+/// How long tidying up is put off if it is never idle.
+const BUSY: Duration = Duration::from_millis(250);
 
 /// What the sequencer tells the rest of the control plane.
 pub(super) struct Told {
@@ -61,10 +63,20 @@ pub(super) struct Sequencer {
 }
 
 /// A compaction that is under way.
+#[derive(Default)]
 struct Compacting {
     upto: Offset,
-    answer: oneshot::Sender<Result<Compaction, WriteError>>,
+    /// Who has asked for it, or for as much of it.
+    answers: Vec<oneshot::Sender<Result<Compaction, WriteError>>>,
     sets: u64,
+}
+
+impl Compacting {
+    fn answer(self, result: &Result<Compaction, WriteError>) {
+        for answer in self.answers {
+            let _ = answer.send(result.clone());
+        }
+    }
 }
 
 impl Sequencer {
@@ -91,7 +103,7 @@ impl Sequencer {
     }
 
     fn work(&mut self, jobs: &Jobs, taken: &mut Taken) -> Result<(), redb::Error> {
-        let (mut garbage, mut may_tidy) = (true, true);
+        let (mut garbage, mut may_tidy, mut purged) = (true, true, Instant::now());
         loop {
             *taken = Taken::default();
             let busy = (garbage || self.compacting.is_some()) && may_tidy;
@@ -103,6 +115,7 @@ impl Sequencer {
                     may_tidy = self.room.look().little().is_ok();
                     let floor = *self.told.floor.borrow();
                     garbage = garbage && (!may_tidy || tidy::purge(&self.database, floor)?);
+                    purged = Instant::now();
                     garbage |= self.compact()?;
                     self.sample()?;
                     continue;
@@ -119,6 +132,10 @@ impl Sequencer {
                 self.carry_out(order)?;
             }
             garbage |= self.compact()?;
+            if garbage && purged.elapsed() >= BUSY && self.room.look().little().is_ok() {
+                garbage = tidy::purge(&self.database, *self.told.floor.borrow())?;
+                purged = Instant::now();
+            }
             if taken.close {
                 return Ok(());
             }
@@ -135,7 +152,9 @@ impl Sequencer {
                 let _ = answer.send(released);
             }
             Order::Compact { upto, answer } => {
-                self.compacting = Some(Compacting { upto, answer, sets: 0 });
+                let compacting = self.compacting.get_or_insert_default();
+                compacting.upto = compacting.upto.max(upto);
+                compacting.answers.push(answer);
             }
             Order::SaveAccess { name, row, answer } => {
                 let saved = match self.room.look().little() {
@@ -223,27 +242,27 @@ impl Sequencer {
     /// Compacts a little, if there is something to be compacted. What is pinned stays, and so does
     /// all while the release is frozen: no snapshot could take the place of what is gone.
     fn compact(&mut self) -> Result<bool, redb::Error> {
-        let Some(Compacting { upto, answer, sets }) = self.compacting.take() else {
-            return Ok(false);
-        };
+        let Some(mut compacting) = self.compacting.take() else { return Ok(false) };
         if let Err(full) = self.room.look().little() {
             // What was done stays done; the retention asks again, and so may a person.
-            let _ = answer.send(Err(full));
-            return Ok(sets > 0);
+            let has_done_some = compacting.sets > 0;
+            compacting.answer(&Err(full));
+            return Ok(has_done_some);
         }
+        let upto = compacting.upto;
         let pinned = self.pins.lowest().map_or(upto, |pinned| upto.min(pinned));
         let frozen = self.told.freeze.borrow().is_some();
         let limit = if frozen { Offset::ZERO } else { pinned };
         let step = tidy::compact(&self.database, limit)?;
-        let sets = sets + step.sets;
+        compacting.sets += step.sets;
         if let Some(floor) = step.floor {
             self.told.floor.send_replace(floor.offset);
         }
         if step.more {
-            self.compacting = Some(Compacting { upto, answer, sets });
+            self.compacting = Some(compacting);
         } else {
-            let floor = *self.told.floor.borrow();
-            let _ = answer.send(Ok(Compaction { floor, sets }));
+            let (floor, sets) = (*self.told.floor.borrow(), compacting.sets);
+            compacting.answer(&Ok(Compaction { floor, sets }));
         }
         Ok(true)
     }

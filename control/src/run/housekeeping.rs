@@ -1,7 +1,7 @@
 //! What the control plane does by the clock: compacts what is beyond the retention, and lets go of
 //! snapshots that nobody needs any more.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::{
     sync::watch,
@@ -25,7 +25,7 @@ pub(super) async fn keep(log: Log, snapshots: Snapshots, config: watch::Receiver
     loop {
         ticks.tick().await;
         let tidied = snapshots.clone();
-        let _ = spawn_blocking(move || tidied.tidy()).await;
+        let _ = spawn_blocking(move || tidied.tidy(Instant::now())).await;
         let keep = {
             let config = config.borrow();
             Retention {

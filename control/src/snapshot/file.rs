@@ -6,6 +6,8 @@ use std::{
     io::{self, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -25,8 +27,15 @@ struct Place {
 pub(super) struct SnapshotFile {
     pub(super) manifest: Manifest,
     chunks: Chunks,
-    /// The log goes on from the snapshot.
-    _pin: Pin,
+    usage: Mutex<Use>,
+}
+
+/// What is made of a snapshot.
+struct Use {
+    /// The log goes on from it.
+    pin: Option<Pin>,
+    /// When an edge last asked for it, or came further with it.
+    last: Instant,
 }
 
 /// The chunks of a snapshot, in a file that is removed with it.
@@ -58,7 +67,8 @@ impl Chunks {
     }
 
     pub(super) fn finish(self, manifest: Manifest, pin: Pin) -> SnapshotFile {
-        SnapshotFile { manifest, chunks: self, _pin: pin }
+        let usage = Mutex::new(Use { pin: Some(pin), last: Instant::now() });
+        SnapshotFile { manifest, chunks: self, usage }
     }
 }
 
@@ -71,6 +81,30 @@ impl Drop for Chunks {
 }
 
 impl SnapshotFile {
+    fn lock(&self) -> MutexGuard<'_, Use> {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An edge asks for it, or has come further with it.
+    pub(super) fn is_used(&self) {
+        self.lock().last = Instant::now();
+    }
+
+    /// How long nothing was made of it.
+    pub(super) fn idle(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.lock().last)
+    }
+
+    /// Keeps the log no more. Who still takes it comes back for another one, if the log is compacted.
+    pub(super) fn unpin(&self) {
+        self.lock().pin = None;
+    }
+
+    /// True if the log goes on from it.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.lock().pin.is_some()
+    }
+
     /// Octets of the file.
     pub(super) const fn octets(&self) -> u64 {
         self.chunks.end

@@ -29,7 +29,8 @@ use self::{
 };
 use crate::log::{Log, View};
 
-/// How long a snapshot that nobody reads is kept: edges that were cut off come back for it.
+/// How long a snapshot is kept that nobody reads, since edges that were cut off come back for it; and how long the
+/// log waits for those who have begun to read it and do not come further (rule 23).
 const KEPT: Duration = Duration::from_secs(600);
 /// Changes since a snapshot, for each of its records, with which making a new one is no gain.
 const REUSED_PER_RECORD: u64 = 1;
@@ -55,11 +56,10 @@ struct Shared {
     files: Mutex<Vec<Kept>>,
 }
 
-/// A snapshot that is there, and when it was last asked for.
+/// A snapshot that is there, and for which edges.
 struct Kept {
     file: Arc<SnapshotFile>,
     filter: Filter,
-    used: Instant,
 }
 
 /// A snapshot in use by one session.
@@ -81,6 +81,7 @@ impl Lease {
     /// The edge has all chunks before this one. One that has all of them takes no place any more, however
     /// long it looks at them.
     pub fn has_come_to(&mut self, next: u32) {
+        self.file.is_used();
         if next < self.manifest().chunks {
             self.slot.iter().for_each(|slot| slot.moves(Instant::now()));
         } else if let Some(slot) = self.slot.take() {
@@ -182,9 +183,15 @@ impl Snapshots {
         if self.shared.log.frozen().is_some_and(|freeze| freeze.released != head) {
             return Err(Busy::Frozen);
         }
-        let file = self.make(scope, filter, None).await.inspect_err(|error| {
+        let file = self.make(scope, &filter, None).await.inspect_err(|error| {
             tracing::error!(%error, "a snapshot could not be made");
         })?;
+        // It was frozen meanwhile, at less than what is in it.
+        let frozen = self.shared.log.frozen();
+        if frozen.is_some_and(|freeze| freeze.released.offset < file.manifest.position.offset) {
+            return Err(Busy::Frozen);
+        }
+        self.files().push(Kept { file: Arc::clone(&file), filter });
         Ok(lease(file, 0))
     }
 
@@ -192,8 +199,11 @@ impl Snapshots {
     /// release is frozen.
     pub async fn prepare(&self, view: View) {
         let _making = self.shared.making.lock().await;
-        if let Err(error) = self.make(Scope::Store, Filter::All, Some(view)).await {
-            tracing::warn!(%error, "no snapshot of the frozen release could be made");
+        match self.make(Scope::Store, &Filter::All, Some(view)).await {
+            Ok(file) => self.files().push(Kept { file, filter: Filter::All }),
+            Err(error) => {
+                tracing::warn!(%error, "no snapshot of the frozen release could be made");
+            }
         }
     }
 
@@ -206,13 +216,13 @@ impl Snapshots {
         staged: Staged,
     ) -> Option<(Arc<SnapshotFile>, u32)> {
         let least = from.min(self.shared.log.released().borrow().offset);
-        let mut files = self.files();
-        let kept = files.iter_mut().find(|kept| {
+        let files = self.files();
+        let kept = files.iter().find(|kept| {
             let manifest = &kept.file.manifest;
             let is_it = manifest.id == staged.id && manifest.scope == *scope;
-            is_it && manifest.position.offset >= least && kept.filter == *filter
+            let does = is_it && self.goes_on(&kept.file) && kept.filter == *filter;
+            does && manifest.position.offset >= least
         })?;
-        kept.used = Instant::now();
         let next = staged.next.min(kept.file.manifest.chunks);
         Some((Arc::clone(&kept.file), next))
     }
@@ -221,42 +231,49 @@ impl Snapshots {
     /// to stand where the edge's session is.
     fn there(&self, scope: &Scope, filter: &Filter, from: Offset) -> Option<Arc<SnapshotFile>> {
         let head = self.shared.log.released().borrow().offset;
-        let does = |kept: &&mut Kept| {
+        let does = |kept: &&Kept| {
             let Manifest { position, records, .. } = &kept.file.manifest;
             let worth = REUSED.max(records.saturating_mul(REUSED_PER_RECORD));
             let since = head.since(position.offset);
             let is_new_enough = position.offset >= from.min(head) && since <= worth;
-            position.offset <= head && is_new_enough && kept.filter == *filter
+            let is_for_it = self.goes_on(&kept.file) && kept.filter == *filter;
+            position.offset <= head && is_new_enough && is_for_it
         };
-        let mut files = self.files();
-        let mut whole = files.iter_mut().filter(|kept| kept.file.manifest.scope == Scope::Store);
+        let files = self.files();
+        let mut whole = files.iter().filter(|kept| kept.file.manifest.scope == Scope::Store);
         let kept = whole.rfind(does).filter(|_| *scope == Scope::Store)?;
-        kept.used = Instant::now();
         Some(Arc::clone(&kept.file))
+    }
+
+    /// True if the log goes on from a snapshot: who takes it need not come back for another one.
+    fn goes_on(&self, file: &SnapshotFile) -> bool {
+        file.is_pinned() && file.manifest.position.offset >= self.shared.log.floor()
     }
 
     async fn make(
         &self,
         scope: Scope,
-        filter: Filter,
+        filter: &Filter,
         view: Option<View>,
     ) -> Result<Arc<SnapshotFile>, MakeError> {
         let (log, dir) = (self.shared.log.clone(), self.shared.dir.clone());
         let wanted = filter.clone();
         let make = move || make::make(&log, &dir, scope, &wanted, view);
         let made = aside::run("snapshot", make).await;
-        let file = Arc::new(made.map_err(|error| MakeError::Panicked(error.to_string()))??);
-        let kept = Kept { file: Arc::clone(&file), filter, used: Instant::now() };
-        self.files().push(kept);
-        Ok(file)
+        Ok(Arc::new(made.map_err(|error| MakeError::Panicked(error.to_string()))??))
     }
 
-    /// Lets go of the snapshots that nobody has asked for in a while; with them go their pins.
-    pub fn tidy(&self) {
+    /// Lets go of the snapshots that nobody has asked for in a while, and of the log for those whose readers do
+    /// not come further.
+    pub fn tidy(&self, now: Instant) {
         let gone = |kept: &mut Kept| {
-            let idle = Arc::strong_count(&kept.file) == 1;
+            let is_read = Arc::strong_count(&kept.file) > 1;
+            let is_idle = kept.file.idle(now) >= KEPT;
+            if is_idle {
+                kept.file.unpin();
+            }
             let is_repair = kept.file.manifest.scope != Scope::Store;
-            idle && (is_repair || kept.used.elapsed() >= KEPT)
+            !is_read && (is_repair || is_idle)
         };
         let frozen = self.shared.log.frozen().is_some();
         let old: Vec<Kept> = {
@@ -286,23 +303,71 @@ const fn count(number: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use edgesync_core::name::Name;
+    use std::path::Path;
+
+    use edgesync_core::{Rtype, name::Name, rdata, stage::RecordData};
 
     use super::*;
-    use crate::log::Options;
+    use crate::{
+        access::Authorized,
+        log::{Action, Options, Write},
+    };
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn an_edge_that_has_all_of_its_snapshot_takes_no_turn_any_more() {
-        let dir = tempfile::tempdir().unwrap();
+    fn open(dir: &Path) -> (Log, Snapshots) {
         let options = Options {
-            dir: dir.path().to_owned(),
+            dir: dir.to_owned(),
             cache_bytes: 8 << 20,
             recent_bytes: 1 << 20,
             queue_bytes: 1 << 20,
             min_free_bytes: 0,
         };
         let log = Log::open(&options).unwrap();
-        let snapshots = Snapshots::open(log, dir.path().join("snapshots"), 1).unwrap();
+        let snapshots = Snapshots::open(log.clone(), dir.join("snapshots"), 1).unwrap();
+        (log, snapshots)
+    }
+
+    /// A zone that is made anew; the head then.
+    async fn write(log: &Log, origin: &str) -> Offset {
+        let zone = Name::parse_origin(origin).unwrap();
+        let soa = rdata::parse(Rtype::SOA, "ns root 1 2 3 4 5", &zone).unwrap();
+        let soa = RecordData { owner: zone.clone(), rtype: Rtype::SOA, ttl: 60, rdata: soa };
+        let authorized = Authorized::by_the_control_plane(zone, "test");
+        let create = Write::new(authorized, Action::CreateZone(vec![soa]));
+        log.commit(create).await.unwrap();
+        log.head().borrow().offset
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_log_waits_for_who_takes_a_snapshot_and_not_for_who_has_stopped_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, snapshots) = open(dir.path());
+        let made_at = write(&log, "example.com").await;
+        let edge: EdgeId = "a".parse().unwrap();
+        let get = async |staged| {
+            snapshots.get(&edge, Scope::Store, Filter::All, Offset::ZERO, staged).await.unwrap()
+        };
+        let mut lease = get(None).await;
+        let head = write(&log, "example.org").await;
+        let now = Instant::now();
+        for (after, floor) in [(KEPT / 2, made_at), (KEPT * 2, head)] {
+            lease.has_come_to(0);
+            snapshots.tidy(now + after);
+            assert_eq!(log.compact(head).await.unwrap().floor, floor, "after {after:?}");
+        }
+        // Whoever comes for it is given one that the log goes on from.
+        let staged = Some(Staged { id: lease.manifest().id, next: 0 });
+        drop(lease);
+        let again = get(staged).await;
+        assert!(again.manifest().position.offset >= head);
+        drop(again);
+        snapshots.tidy(now + KEPT * 3);
+        assert_eq!(snapshots.oldest(), None);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_edge_that_has_all_of_its_snapshot_takes_no_turn_any_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_log, snapshots) = open(dir.path());
         let zone = || Scope::Zone(Name::parse_origin("example.com").unwrap());
         let get = async |edge: &str, scope| {
             snapshots.get(&edge.parse().unwrap(), scope, Filter::All, Offset::ZERO, None).await

@@ -7,6 +7,7 @@ use std::{
 };
 
 use edgesync_control::config::AccessConfig;
+use edgesync_core::{name::Name, session::Filter};
 use edgesync_host::{
     credential::{KeptPassword, KeptToken, TokenKind, new_token},
     secret::Secret,
@@ -280,12 +281,18 @@ struct Session {
 
 impl Session {
     async fn open(control: &Control, id: &str) -> Self {
+        Self::open_with(control, id, &[]).await
+    }
+
+    /// An empty edge that is of a filter already.
+    async fn open_with(control: &Control, id: &str, filter: &[u8]) -> Self {
         let (requests, receiver) = mpsc::channel(4);
         let hello = v1::Hello {
             edge_id: id.to_owned(),
             instance_id: vec![7; 16].into(),
             boot_epoch: 1,
             filter: Some(v1::Filter { all_zones: true, ..v1::Filter::default() }),
+            stored_filter_hash: filter.to_vec().into(),
             protocol: 1,
             version: "test".to_owned(),
             ..Default::default()
@@ -342,6 +349,36 @@ async fn an_edge_gets_the_zones_that_it_may_and_comes_back_when_they_change() {
     let gone = v1::RemovePrincipalRequest { principal: "edge/fra-1".to_owned() };
     kept.access(&kept.operator).remove_principal(gone).await.unwrap();
     assert_eq!(session.goodbye().await.reason(), v1::GoodbyeReason::Refused);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_is_told_nothing_of_the_zones_that_it_may_not_have() {
+    use v1::sync_response::Message;
+    let own = "example.com";
+    let policy = principal("edge/fra-1", false, None, &[("edge", own)]);
+    let kept = Kept::start(&policy).await;
+    let name = Name::parse_origin(own).unwrap();
+    let (mut told, filter) = (Vec::new(), Filter::Below(vec![name.clone()]).hash());
+    // A session begins with what was sampled before.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    for _ in 0..8 {
+        let mut session = Session::open_with(&kept.control, "fra-1", &filter).await;
+        let Message::Welcome(_) = session.first().await else { panic!("no welcome") };
+        let sample = loop {
+            if let Message::Heartbeat(v1::Heartbeat { sample: Some(sample), .. }) =
+                session.first().await
+            {
+                break sample;
+            }
+        };
+        told.extend(sample.changed.into_iter().chain(sample.swept));
+        drop(session.requests);
+    }
+    let there = told.into_iter().filter(|zone| !zone.digest.is_empty());
+    let mut there: Vec<_> = there.map(|zone| Name::from_wire(zone.zone).unwrap()).collect();
+    there.sort();
+    there.dedup();
+    assert_eq!(there, [name, Name::parse_origin("sub.example.com").unwrap()]);
 }
 
 fn audit(dir: &Path) -> Vec<serde_json::Value> {

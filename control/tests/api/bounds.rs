@@ -6,6 +6,7 @@ use edgesync_core::limits::{
 };
 use edgesync_proto::v1::{self, operation::Operation as Wish};
 use tonic::{Code, Status};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::harness::{Control, ZONE, data};
 
@@ -139,4 +140,22 @@ async fn an_rrset_and_a_message_have_bounds_too() {
     };
     assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
     assert_eq!(control.head().await, head);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_message_is_not_larger_than_such_a_message_is() {
+    let control = Control::with_zone().await;
+    // A stranger may ask for it.
+    let mut health = HealthClient::new(control.channel.clone());
+    for (octets, code) in [(15 * 1024, Code::NotFound), (17 * 1024, Code::ResourceExhausted)] {
+        let request = HealthCheckRequest { service: "s".repeat(octets) };
+        assert_eq!(health.check(request).await.unwrap_err().code(), code, "{octets}");
+    }
+    for (edges, code) in [(15_000, Code::InvalidArgument), (17_000, Code::ResourceExhausted)] {
+        let ids = vec!["?".repeat(62); edges];
+        let edges = Some(v1::wait_for_offset_request::Edges::Ids(v1::EdgeIds { ids }));
+        let request = v1::WaitForOffsetRequest { edges, ..Default::default() };
+        let refused = control.fleet().wait_for_offset(request).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{refused}");
+    }
 }

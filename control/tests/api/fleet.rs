@@ -183,4 +183,9 @@ async fn the_log_tells_who_changed_what() {
     let beyond = v1::ListLogRequest { from: control.head().await + 1, ..request };
     assert_eq!(log(&control, beyond).await, []);
     refused(Code::InvalidArgument, control.fleet().list_log(in_zone("a..b", 0)).await);
+    // What is kept has fewer of a zone than are shown.
+    let upto = whole[141].last;
+    control.fleet().compact_log(v1::CompactLogRequest { upto }).await.unwrap();
+    assert_eq!(log(&control, in_zone(ZONE, 0)).await, whole[142..]);
+    assert_eq!(log(&control, in_zone("example.org", 0)).await, []);
 }

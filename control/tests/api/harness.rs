@@ -245,6 +245,11 @@ impl Edge {
         }
     }
 
+    pub fn nack(&self, nack: v1::Nack) {
+        let message = Some(v1::sync_request::Message::Nack(nack));
+        self.requests.send(v1::SyncRequest { message }).unwrap();
+    }
+
     pub fn ack(&self, first: u64, last: u64) {
         let ack = v1::Ack { first, last, apply_us: 10 };
         let message = Some(v1::sync_request::Message::Ack(ack));

@@ -2,7 +2,8 @@
 //! nobody back (invariant 8).
 
 use edgesync_proto::v1::{
-    CompactLogRequest, Hello, SnapshotBegin, StagedSnapshot, sync_response::Message,
+    CompactLogRequest, EdgeState, Hello, ListEdgesRequest, Nack, SnapshotBegin, StagedSnapshot,
+    sync_response::Message,
 };
 
 use crate::harness::{Control, Edge};
@@ -48,5 +49,34 @@ async fn a_snapshot_made_for_others_is_given_to_all_whom_it_does_not_take_back()
         let given = given(&control, id, has).await;
         assert!(offset(&given) >= position.offset, "{id} is taken back to {}", offset(&given));
     }
+    control.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_holds_its_snapshot_is_held_and_takes_no_more_of_it() {
+    let control = Control::with_zone().await;
+    let made_at = control.head().await;
+    let compact = async |upto| {
+        let done = control.fleet().compact_log(CompactLogRequest { upto }).await;
+        done.unwrap().into_inner().floor
+    };
+    assert_eq!(compact(made_at).await, made_at);
+    let mut edge = Edge::open(&control).await;
+    edge.hello("fra-1");
+    while !matches!(edge.next().await, Some(Message::SnapshotChunk(_))) {}
+    control.create("later", "A", "192.0.2.1").await.unwrap();
+    let head = control.head().await;
+    assert_eq!(compact(head).await, made_at, "the snapshot is on its way");
+    let row = async || {
+        let edges = control.fleet().list_edges(ListEdgesRequest {}).await.unwrap().into_inner();
+        edges.edges.into_iter().next().unwrap()
+    };
+    assert!(row().await.snapshot.is_some());
+    let (first, last, reason) = (made_at, made_at, "it takes too much away".to_owned());
+    edge.nack(Nack { first, last, held: true, reason });
+    while row().await.state() != EdgeState::Held {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(row().await.snapshot, None);
     control.stop().await;
 }

@@ -77,6 +77,47 @@ async fn what_was_allowed_when_it_was_asked_is_refused_if_it_is_not_any_more_whe
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_waited_until_its_token_had_ended_is_not_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (token, line) = token();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let ends = line + &format!("expires = {}\n", now + 2);
+    let (access, log) = access(dir.path(), &policy(&ends, &grant("editor", &["example.com"])));
+    create_zone(&log).await;
+    let call = admitted(&access, &token);
+    let late = write(&call, vec![create("late")]);
+    log.commit(write(&call, vec![create("in-time")])).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(matches!(log.commit(late).await, Err(WriteError::NotAllowed(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_begun_comes_to_its_end_though_its_caller_goes_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let (token, line) = token();
+    let (access, _log) = access(dir.path(), &policy(&line, &grant("editor", &["."])));
+    let call = admitted(&access, &token);
+    let ((begun, has_begun), (go, goes)) =
+        (tokio::sync::oneshot::channel(), tokio::sync::oneshot::channel());
+    let (done, is_done) = tokio::sync::oneshot::channel();
+    let act = async move {
+        begun.send(()).unwrap();
+        goes.await.unwrap();
+        done.send(()).unwrap();
+        Ok(())
+    };
+    tokio::select! {
+        _ = call.around("a freeze", act) => panic!("it waits"),
+        begun = has_begun => begun.unwrap(),
+    }
+    go.send(()).unwrap();
+    is_done.await.unwrap();
+    while !std::fs::read_to_string(dir.path().join("audit.log")).unwrap().contains("\"ok\"") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_write_does_is_looked_at_and_not_only_what_it_is_called_by() {
     let dir = tempfile::tempdir().unwrap();
     let ((editor, one), (deleter, other)) = (token(), token());

@@ -67,9 +67,9 @@ async fn compaction_forgets_up_to_an_offset_and_keeps_the_hash_there() {
             view.entries(floor.last.before(), usize::MAX),
             Err(ReadError::Compacted { .. })
         ));
-        assert_eq!(log.hash_at(floor.last).unwrap(), Some(floor.hash));
-        assert_eq!(log.hash_at(entries[18].last).unwrap(), None);
-        assert_eq!(log.hash_at(kept[0].last).unwrap(), Some(kept[0].hash));
+        assert_eq!(log.view().unwrap().hash_at(floor.last).unwrap(), Some(floor.hash));
+        assert_eq!(log.view().unwrap().hash_at(entries[18].last).unwrap(), None);
+        assert_eq!(log.view().unwrap().hash_at(kept[0].last).unwrap(), Some(kept[0].hash));
         assert_eq!(view.before_last(1_000).unwrap(), floor.last);
         let octets: u64 = kept.iter().map(|entry| entry.body.len() as u64).sum();
         assert_eq!(view.log_octets().unwrap(), octets);
@@ -145,6 +145,27 @@ async fn who_takes_too_much_of_a_zone_away_is_asked_first() {
     let entry = log.view().unwrap().entries(committed.first.before(), 1).unwrap().remove(0);
     assert!(decode_set(entry.body).unwrap().override_guard, "the edges have to know");
     check_whole(&log);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_a_compaction_while_another_goes_on_takes_nothing_from_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path()).unwrap();
+    create_zone(&log).await;
+    // More sets than one step forgets.
+    let mut pending = Vec::new();
+    for n in 0..2_500u16 {
+        let [high, low] = n.to_be_bytes();
+        let set = vec![Operation::Create(a(&format!("x{high}"), low))];
+        pending.push(log.submit(change(set)).await.unwrap());
+    }
+    for pending in pending {
+        pending.await.unwrap();
+    }
+    let head = log.head().borrow().offset;
+    let (all, some) = tokio::join!(log.compact(head), log.compact(Offset(10)));
+    assert_eq!((all.unwrap().floor, some.unwrap().floor), (head, head));
+    assert_eq!(log.floor(), head);
 }
 
 #[tokio::test(flavor = "multi_thread")]

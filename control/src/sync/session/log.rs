@@ -13,6 +13,7 @@ use crate::log::{Log, LogEntry, ReadError};
 impl Session {
     /// Reads what follows an offset, up to another one: from memory if it is there, else from the log.
     pub(super) async fn fetch(&mut self, after: Offset, upto: Offset, octets: usize) {
+        let Some(filter) = &self.filter else { return };
         let log_id = self.api.log.head().borrow().log;
         let position =
             |set: &CommittedSet| Position { log: log_id, offset: set.last, hash: set.hash };
@@ -22,7 +23,7 @@ impl Session {
             let now = Instant::now();
             read_to = recent.last().map(|released| position(&released.set));
             sets = Vec::new();
-            for released in recent.iter().filter(|released| self.filter.wants(&released.zone)) {
+            for released in recent.iter().filter(|released| filter.wants(&released.zone)) {
                 self.journey.sent(released.set.last, released.at, now);
                 sets.push(released.set.clone());
             }
@@ -33,7 +34,7 @@ impl Session {
             };
             stored.retain(|set| set.last <= upto);
             read_to = stored.last().map(position);
-            sets = match filter::wanted(stored, &self.filter) {
+            sets = match filter::wanted(stored, filter) {
                 Ok(wanted) => wanted,
                 Err(error) => {
                     // Never skipped (rule 23): who cannot be told whose set it is gets nothing behind it.
@@ -49,10 +50,19 @@ impl Session {
     }
 }
 
-pub(super) async fn hash_at(log: &Log, offset: Offset) -> Result<Option<HistoryHash>, ReadFailed> {
+/// What the log begins after, and its hash at an offset: at one moment, since what is compacted between the
+/// two would look like another history.
+pub(super) async fn floor_and_hash(
+    log: &Log,
+    offset: Offset,
+) -> Result<(Offset, Option<HistoryHash>), ReadFailed> {
     let log = log.clone();
-    let read = tokio::task::spawn_blocking(move || log.hash_at(offset)).await;
-    read.map_err(|_| ReadFailed::Store)?.map_err(|error| ReadFailed::from(ReadError::Store(error)))
+    let read = tokio::task::spawn_blocking(move || {
+        let view = log.view()?;
+        Ok((view.floor()?.offset, view.hash_at(offset)?))
+    });
+    let read = read.await.map_err(|_| ReadFailed::Store)?;
+    read.map_err(|error| ReadFailed::from(ReadError::Store(error)))
 }
 
 /// The sets after an offset, from the log's store.

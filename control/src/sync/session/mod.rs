@@ -27,7 +27,7 @@ use tokio_stream::StreamExt;
 use tonic::{Status, Streaming};
 
 use self::{
-    log::hash_at,
+    log::floor_and_hash,
     snapshot::{Making, made},
 };
 use super::{SyncApi, count_refused, latency::Journey, outbound::Outbound};
@@ -56,7 +56,8 @@ pub(super) struct Session {
     outbound: Outbound,
     sender: Sender,
     journey: Journey,
-    filter: Filter,
+    /// What the edge has of the zones; none before its Hello.
+    filter: Option<Filter>,
     /// The offset that the edge came with.
     from: Offset,
     /// A place among those that have not yet said which edge they are of.
@@ -115,7 +116,7 @@ impl Session {
             outbound,
             sender: Sender::new(config, head, now),
             journey: Journey::new(api.spikes.clone(), now),
-            filter: Filter::All,
+            filter: None,
             from: Offset::ZERO,
             greeting: Some(Greeting::new(place)),
             seat: None,
@@ -216,14 +217,13 @@ impl Session {
         };
         self.seat = Some(seat);
         self.from = hello.position.map_or(Offset::ZERO, |position| position.offset);
-        let floor = self.api.log.floor();
-        let Ok(ours) = hash_at(&self.api.log, self.from).await else {
+        let Ok((floor, ours)) = floor_and_hash(&self.api.log, self.from).await else {
             self.over = Some("log_failed");
             return;
         };
         let head = *self.api.log.released().borrow();
         tracing::info!(edge = %hello.edge, from = %self.from, head = %head.offset, "session begins");
-        self.filter.clone_from(&filter);
+        self.filter = Some(filter.clone());
         self.feed(SenderInput::Hello { hello, filter, ours, floor, head });
     }
 
@@ -253,8 +253,10 @@ impl Session {
 
     /// Passes on what some zones are; the edge hears of those that it wants.
     fn sampled(&mut self, sampled: Option<&Sampled>) {
-        let Some(Sampled { position, sample }) = sampled else { return };
-        let sample = match &self.filter {
+        let (Some(Sampled { position, sample }), Some(filter)) = (sampled, &self.filter) else {
+            return;
+        };
+        let sample = match filter {
             Filter::All => sample.clone(),
             filter => sample.for_zones(|zone| filter.wants(zone)),
         };
@@ -306,6 +308,9 @@ impl Session {
                         tracing::warn!(edge = %seat, %first, held, reason, "an edge has halted");
                         self.api.fleet.halted(seat, halt);
                     }
+                    // It keeps neither the log nor a turn (rule 23): what it holds it has, and more it takes
+                    // only in another session.
+                    (self.making, self.lease) = (None, None);
                 }
                 SenderOutput::Close => self.over = self.over.or(Some("closed")),
             }

@@ -20,9 +20,8 @@ pub(super) type Making = Pin<Box<dyn Future<Output = Result<Lease, Busy>> + Send
 impl Session {
     /// Has a snapshot looked for or made, while the session goes on.
     pub(super) fn look_for_snapshot(&mut self, scope: Scope, staged: Option<Staged>) {
-        let Some(edge) = self.edge.clone() else { return };
-        let snapshots = self.api.snapshots.clone();
-        let (filter, from) = (self.filter.clone(), self.from);
+        let (Some(edge), Some(filter)) = (self.edge.clone(), self.filter.clone()) else { return };
+        let (snapshots, from) = (self.api.snapshots.clone(), self.from);
         self.lease = None;
         self.making =
             Some(Box::pin(async move { snapshots.get(&edge, scope, filter, from, staged).await }));
