@@ -94,6 +94,13 @@ impl Sample {
         drifted
     }
 
+    /// About how many octets of memory it takes.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        let zones = self.changed.iter().chain(&self.sweep.zones);
+        zones.map(|zone| size_of::<ZoneDigest>() + zone.origin.wire().len()).sum()
+    }
+
     /// The sample for an edge that wants some of the zones only.
     #[must_use]
     pub fn for_zones(&self, wants: impl Fn(&Name) -> bool) -> Self {

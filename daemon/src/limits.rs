@@ -38,6 +38,8 @@ pub const STAGED_OCTETS: u64 = 5;
 pub const STAGED_BASE_OCTETS: u64 = 4 * SEGMENT_OCTETS as u64;
 /// How much of what a snapshot is going to take has to be free before it is begun, in tenths (F-11).
 pub const STAGED_FREE_TENTHS: u64 = 22;
+/// Octets that are kept for the next opening of the store, beside twice what sled's snapshot of its pages takes.
+pub const RESERVE_OCTETS: u64 = 256 * 1024;
 /// Octets that are written to see whether a disk takes anything again.
 pub const PROBE_OCTETS: usize = 64 * 1024;
 /// Stores put aside that are kept.

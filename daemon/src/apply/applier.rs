@@ -75,6 +75,8 @@ pub(super) struct Applier {
     witnessed: (Instant, Option<Position>),
     /// When the store's files were last seen where they are.
     files_seen: Instant,
+    /// When it was last tried to open a broken store again.
+    reopened: Instant,
 }
 
 impl Applier {
@@ -103,6 +105,7 @@ impl Applier {
             metrics: ApplyMetrics::new(),
             witnessed,
             files_seen: Instant::now(),
+            reopened: Instant::now(),
         }
     }
 
@@ -112,6 +115,7 @@ impl Applier {
                 return;
             }
             self.check_files();
+            self.reopen();
             self.take(work);
             while self.unsynced.may_grow()
                 && let Ok(work) = self.works.try_recv()
@@ -199,6 +203,7 @@ impl Applier {
         let Some(store) = &mut self.store else { return false };
         let tidied = store.settle().and_then(|()| store.purge());
         if self.witnessed.0.elapsed() >= WITNESS_PERIOD {
+            store.keep_room();
             self.metrics.tell(Instant::now());
             self.testify();
         }
@@ -214,6 +219,18 @@ impl Applier {
             tracing::warn!(%error, "cannot write down how far the store is durable");
         }
         self.witnessed = (Instant::now(), store.durable());
+    }
+
+    /// Has the number of records written down again, also if the position stays what it is.
+    pub(super) const fn testify_anew(&mut self) {
+        self.witnessed.1 = None;
+    }
+
+    /// What is in line follows nothing any more; what is halted stays so.
+    pub(super) fn void(&mut self) {
+        if !self.mode.is_halted() {
+            self.mode = Mode::Void;
+        }
     }
 
     fn take(&mut self, work: Work) {
@@ -246,7 +263,10 @@ impl Applier {
     }
 
     fn apply(&mut self, arrived: Arrived) {
-        let Arrived { set, first, position, received } = arrived;
+        let Arrived { set, prev, first, position, received } = arrived;
+        if self.store.as_ref().is_some_and(|store| store.applied() != prev) {
+            return self.begin_again(prev);
+        }
         let set = match set {
             Ok(set) => set,
             Err(reason) => return self.halt(Halted::poison(first, position), reason),
@@ -265,8 +285,23 @@ impl Applier {
             Err(ApplyError::Store(failed)) => {
                 self.give_up_on(Err::<(), _>(failed));
             }
-            Err(refused) => self.halt(Halted::poison(first, position), refused.to_string()),
+            Err(refused) => {
+                // It does not end the daemon.
+                self.attempt.clear();
+                self.halt(Halted::poison(first, position), refused.to_string());
+            }
         }
+    }
+
+    /// A set came that does not follow what is here: what is between was dropped, by a defect. It comes again.
+    fn begin_again(&mut self, prev: Offset) {
+        self.make_durable();
+        let Some(store) = &self.store else { return };
+        let (at, epoch) = (store.applied(), store.epoch());
+        let (position, staged) = (store.durable(), store.staged());
+        tracing::error!(follows = %prev, %at, "a change set does not follow the store's position");
+        self.void();
+        self.report(Report::Reopened { position, staged, epoch });
     }
 
     /// Chunks were staged, to be said when they are durable.
@@ -323,14 +358,20 @@ impl Applier {
             tracing::error!(%why, "nothing is applied for now; what is there is served");
             self.paused = Some(why.clone());
             self.report(Report::Paused(Some(why)));
-            (self.broken, self.mode) = (Some(Broken::Serving(Box::new(store))), Mode::Void);
+            self.broken = Some(Broken::Serving(Box::new(store)));
+            self.void();
+            self.attempt.clear();
         }
         None
     }
 
-    /// Opens a store again that could not be written, once the disk takes what is written.
+    /// Opens a store again that could not be written, once the disk takes what is written; looks now and then.
     fn reopen(&mut self) {
-        if self.broken.is_none() || self.pauses.why().is_some() || self.pauses.probe().is_err() {
+        if self.broken.is_none() || self.reopened.elapsed() < LOOK_PERIOD {
+            return;
+        }
+        self.reopened = Instant::now();
+        if self.pauses.why().is_some() || self.pauses.probe().is_err() {
             return;
         }
         let closed = match self.broken.take() {
@@ -343,6 +384,8 @@ impl Applier {
                 tracing::info!("the store is open again");
                 let (position, staged, epoch) = (store.durable(), store.staged(), store.epoch());
                 self.store = Some(store);
+                // What is in line follows what was lost, until the session has begun again.
+                self.void();
                 self.paused = None;
                 self.guard.clear();
                 self.report(Report::Paused(None));

@@ -36,10 +36,10 @@ impl Mode {
         matches!(self, Self::Halted(_))
     }
 
-    /// The session has begun again.
+    /// The session has begun again, and a snapshot of everything comes again too, if it does.
     pub(super) const fn restarted(self) -> Self {
         match self {
-            Self::Void => Self::Going,
+            Self::Void | Self::Halted(Halted::Snapshot { of_all: true, .. }) => Self::Going,
             other => other,
         }
     }
@@ -50,8 +50,8 @@ impl Mode {
 pub(super) enum Halted {
     /// A set, by its first offset and the position after it; held if it could be applied.
     Set { first: Offset, position: Position, held: bool },
-    /// A snapshot that takes too much away.
-    Snapshot { id: SnapshotId, position: Position },
+    /// A snapshot that takes too much away; of everything, or of one zone.
+    Snapshot { id: SnapshotId, position: Position, of_all: bool },
 }
 
 impl Halted {
@@ -103,6 +103,8 @@ impl Applier {
         let allowed = set.override_guard || self.confirmed == Some(first);
         let guarded_by = self.guard.take(before, after, allowed, Instant::now());
         guarded_by.map_err(|exceeded| {
+            // It does not end the daemon.
+            self.attempt.clear();
             let reason = guarded("a change set", exceeded);
             (Halted::Set { first, position, held: true }, reason)
         })
@@ -126,15 +128,25 @@ impl Applier {
                 self.confirmed = Some(first);
                 self.report(Report::Resumed);
             }
-            Mode::Halted(Halted::Snapshot { id, .. }) => self.install(id, true),
-            other => self.mode = other,
+            Mode::Halted(Halted::Snapshot { id, .. }) if self.store.is_some() => {
+                self.install(id, true);
+            }
+            // There is nothing to be confirmed any more: what comes is tried.
+            Mode::Halted(Halted::Snapshot { .. }) | Mode::Going => self.report(Report::Resumed),
+            Mode::Void => {
+                self.mode = Mode::Void;
+                self.report(Report::Resumed);
+            }
         }
     }
 
     /// A person lets the edge go on behind a set. Its zone has drifted from then on, and is repaired as
     /// any that has.
     pub(super) fn skip(&mut self) {
-        let Mode::Halted(Halted::Set { first, position, .. }) = &self.mode else { return };
+        let Mode::Halted(Halted::Set { first, position, .. }) = &self.mode else {
+            // There is nothing to be skipped any more: what comes is tried.
+            return self.report(Report::Resumed);
+        };
         let (first, position) = (*first, *position);
         tracing::warn!(%first, last = %position.offset, "a change set is skipped by hand");
         self.attempt.clear();

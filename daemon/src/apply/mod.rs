@@ -36,6 +36,8 @@ use crate::store::{Attempt, Store};
 pub struct Arrived {
     /// The set, or why its bytes are none: one line.
     pub set: Result<ChangeSet, String>,
+    /// The offset that it follows.
+    pub prev: Offset,
     /// Offset of its first change.
     pub first: Offset,
     /// The position after it.
@@ -120,7 +122,8 @@ pub enum Report {
     Drifted(Drift),
     /// Nothing is applied for a while, or it goes on.
     Paused(Option<String>),
-    /// The store was opened again after a failure that has lost nothing durable.
+    /// The store begins again from what is durable: it was opened again after a failure that has lost nothing
+    /// of that, or what came does not follow.
     Reopened {
         /// What is durable.
         position: Option<Position>,

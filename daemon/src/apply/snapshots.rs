@@ -34,7 +34,7 @@ impl Applier {
         self.pauses.expect_rows(0);
         if !may_begin {
             // The daemon ends: what stands behind the snapshot in the line follows nothing now.
-            self.mode = Mode::Void;
+            self.void();
             return;
         }
         tracing::info!(
@@ -65,14 +65,24 @@ impl Applier {
         self.make_durable();
         let Some(store) = &self.store else { return };
         let staged = store.staged_manifest().filter(|manifest| manifest.id == id);
-        let Some(manifest) = staged.cloned() else { return };
+        let Some(manifest) = staged.cloned() else {
+            self.reject::<()>("it is not here".to_owned());
+            return;
+        };
         if let Err(exceeded) = self.guard_install(&manifest, confirmed) {
             let reason = guarded(&format!("the snapshot of {}", manifest.scope), exceeded);
-            return self.halt(Halted::Snapshot { id, position: manifest.position }, reason);
+            let (position, of_all) = (manifest.position, manifest.scope == Scope::Store);
+            return self.halt(Halted::Snapshot { id, position, of_all }, reason);
         }
         let begin = Instant::now();
+        // A repair changes how many records there are where the store stands, which the witness knows.
+        self.testify_anew();
         let installed = self.store.as_mut().map_or(Ok(None), |store| store.install(id));
-        let Some(Some(position)) = self.settle_install(installed) else { return };
+        let Some(installed) = self.settle_install(installed) else { return };
+        let Some(position) = installed else {
+            self.reject::<()>("not all of it is here".to_owned());
+            return;
+        };
         let synced = self.store.as_mut().map_or(Ok(None), |store| store.sync());
         if self.give_up_on(synced).is_none() {
             return;
@@ -125,7 +135,7 @@ impl Applier {
         tracing::error!(%reason, "a snapshot is thrown away");
         let dropped = self.store.as_mut().map_or(Ok(()), |store| store.drop_staging());
         self.give_up_on(dropped);
-        self.mode = Mode::Void;
+        self.void();
         self.report(Report::Rejected { reason });
         None
     }

@@ -44,7 +44,7 @@ impl Log {
     }
 
     fn next(&mut self, changes: Vec<Change>) -> Work {
-        let first = self.0.offset.next();
+        let (prev, first) = (self.0.offset, self.0.offset.next());
         let set = ChangeSet {
             zone: zone(),
             generation: Generation(1),
@@ -53,7 +53,8 @@ impl Log {
             override_guard: false,
         };
         self.0 = self.0.after(set.last(), &[]);
-        Work::Set(Arrived { set: Ok(set), first, position: self.0, received: Instant::now() })
+        let received = Instant::now();
+        Work::Set(Arrived { set: Ok(set), prev, first, position: self.0, received })
     }
 
     fn create(&mut self) -> Work {
@@ -149,6 +150,7 @@ fn nothing_behind_a_set_that_does_not_fit_is_applied_until_a_person_has_looked()
         };
         assert_eq!((halt.first, halt.last, halt.held), (bad.offset, bad.offset, false));
         assert!(halt.reason.contains("77"), "{}", halt.reason);
+        assert!(!dir.path().join("store.attempt").exists(), "it ends no process");
         assert_eq!(reader.position(), Some(good), "what came before it is there");
         let mut after = Log(if skips { bad } else { good });
         send(&applying, [if skips { Work::Skip } else { Work::Resume }, after.create()]);
@@ -188,6 +190,7 @@ fn what_takes_too_much_away_is_held_until_it_is_confirmed() {
     send(&applying, [log.next(vec![delete(8)])]);
     let Report::Halted(halt) = next(&mut applying) else { panic!() };
     assert!(halt.held && halt.reason.contains("7 of 20"), "{halt:?}");
+    assert!(!dir.path().join("store.attempt").exists(), "it ends no process");
     assert_eq!(reader.totals().records, 14, "what was there is served");
     send(&applying, [Work::Resume, seventh]);
     assert!(matches!(next(&mut applying), Report::Resumed));
@@ -301,4 +304,89 @@ fn a_snapshot_of_before_what_is_here_is_taken_of_another_history_alone() {
     while !matches!(next(&mut applying), Report::Installed { position, .. } if position == before) {
     }
     assert_eq!(reader.position(), Some(before));
+}
+
+/// The session has begun again, and sends what follows what is durable.
+fn begins_again(applying: &mut Applying, durable: Position, works: impl IntoIterator<Item = Work>) {
+    let Report::Reopened { position, .. } = next(applying) else { panic!() };
+    assert_eq!(position, Some(durable));
+    send(applying, std::iter::once(Work::Restart).chain(works));
+}
+
+#[test]
+fn a_set_that_does_not_follow_is_not_applied_and_all_comes_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut applying, reader) = begin(dir.path());
+    let mut log = Log::new();
+    send(&applying, [log.next(vec![Change::ZoneCreate])]);
+    assert!(matches!(next(&mut applying), Report::Durable { .. }));
+    let good = log.0;
+    drop(log.create());
+    send(&applying, [log.create(), log.create()]);
+    let mut again = Log(good);
+    begins_again(&mut applying, good, [again.create()]);
+    assert!(matches!(next(&mut applying), Report::Durable { .. }));
+    assert_eq!(reader.position(), Some(again.0), "nothing of what did not follow is there");
+}
+
+#[test]
+fn a_person_who_comes_too_late_has_what_comes_tried_and_a_halt_outlives_what_else_goes_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut applying, reader) = begin(dir.path());
+    for word in [Work::Resume, Work::Skip] {
+        send(&applying, [word]);
+        assert!(matches!(next(&mut applying), Report::Resumed));
+    }
+    let mut log = Log::new();
+    send(&applying, [log.next(vec![Change::ZoneCreate])]);
+    assert!(matches!(next(&mut applying), Report::Durable { .. }));
+    let good = log.0;
+    let (id, owner, rtype) = (RecordId(77), zone(), Rtype::A);
+    send(&applying, [log.next(vec![Change::RecordDelete { id, owner, rtype }])]);
+    assert!(matches!(next(&mut applying), Report::Halted(_)));
+    // A repair stood behind it in the line, and has no place any more.
+    send(&applying, [Work::Install(SnapshotId([7; 16]))]);
+    assert!(matches!(next(&mut applying), Report::Rejected { .. }));
+    send(&applying, [Work::Restart, Log(good).create(), Work::Pass(good)]);
+    let mut done = 0;
+    while done < 3 {
+        let Report::Done(works) = applying.reports.blocking_recv().unwrap() else { panic!() };
+        done += works;
+    }
+    assert_eq!(reader.position(), Some(good), "it is still halted");
+    send(&applying, [Work::Resume, Log(good).create()]);
+    assert!(matches!(next(&mut applying), Report::Resumed));
+    assert!(matches!(next(&mut applying), Report::Durable { .. }));
+    assert_eq!(reader.position(), Some(good.after(good.offset.next(), &[])));
+}
+
+#[test]
+fn a_store_is_open_again_though_what_comes_never_rests() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.full_after(1);
+    let mut applying = start(store, pauses(dir.path())).unwrap();
+    let mut log = Log::new();
+    send(&applying, [log.next(vec![Change::ZoneCreate])]);
+    assert!(matches!(next(&mut applying), Report::Durable { .. }));
+    let good = log.0;
+    send(&applying, [log.create()]);
+    assert!(matches!(next(&mut applying), Report::Paused(Some(_))));
+    let works = applying.works.clone();
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let sends = std::thread::spawn(move || {
+        let wait = Duration::from_millis(10);
+        while stopped.recv_timeout(wait) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            works.send(log.create()).unwrap();
+        }
+    });
+    let begin = Instant::now();
+    assert!(matches!(next(&mut applying), Report::Paused(None)));
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    drop(stop);
+    sends.join().unwrap();
+    // None of what was in line is applied behind a gap.
+    let mut again = Log(good);
+    begins_again(&mut applying, good, [again.create()]);
+    assert!(matches!(next(&mut applying), Report::Durable { position, .. } if position == again.0));
 }

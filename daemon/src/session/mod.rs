@@ -274,8 +274,11 @@ impl Session {
                 }
                 ReceiverOutput::Apply(set) => self.apply(set),
                 ReceiverOutput::Progress(position) => self.hand_over(Work::Pass(position), 0),
+                // One comes each second, also while nothing is applied.
+                ReceiverOutput::Compare { .. } if self.status.borrow().paused.is_some() => {}
                 ReceiverOutput::Compare { position, sample } => {
-                    self.hand_over(Work::Compare { position, sample }, 0);
+                    let octets = sample.octets();
+                    self.hand_over(Work::Compare { position, sample }, octets);
                 }
                 ReceiverOutput::Stage { manifest, may_be_older, .. } => {
                     self.hand_over(Work::Stage { manifest, may_be_older }, 0);
@@ -313,12 +316,14 @@ impl Session {
     }
 
     fn apply(&mut self, set: CommittedSet) {
-        let (first, offset, hash, octets) = (set.first, set.last, set.hash, set.body.len());
+        let (prev, first, offset, hash) = (set.prev, set.first, set.last, set.hash);
+        let octets = set.body.len();
         // The receiver hands out no set before Welcome has named the log.
         let Some(log) = self.log else { return };
         let position = Position { log, offset, hash };
         self.metrics.received(offset.since(first) + 1);
-        let arrived = Arrived { set: decode(set), first, position, received: Instant::now() };
+        let received = Instant::now();
+        let arrived = Arrived { set: decode(set), prev, first, position, received };
         self.hand_over(Work::Set(arrived), octets);
     }
 

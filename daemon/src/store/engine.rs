@@ -75,6 +75,9 @@ pub(super) struct Engine {
     /// The planted stop leaves its batch in the engine's memory, as a full disk may.
     #[cfg(test)]
     pub torn: std::cell::Cell<bool>,
+    /// The planted stop is a full disk.
+    #[cfg(test)]
+    pub full: std::cell::Cell<bool>,
 }
 
 impl Engine {
@@ -108,6 +111,8 @@ impl Engine {
             writes_left: std::cell::Cell::new(None),
             #[cfg(test)]
             torn: std::cell::Cell::new(false),
+            #[cfg(test)]
+            full: std::cell::Cell::new(false),
         };
         engine.reserve();
         Ok(engine)
@@ -128,7 +133,8 @@ impl Engine {
                 if self.torn.get() {
                     self.db.apply_batch(writes).map_err(StoreError::Engine)?;
                 }
-                return Err(StoreError::Stopped);
+                let full = || StoreError::Sync(io::ErrorKind::StorageFull.into());
+                return Err(if self.full.get() { full() } else { StoreError::Stopped });
             }
         }
         self.db.apply_batch(writes).and_then(|()| self.tidy(keys)).map_err(StoreError::Engine)
@@ -334,7 +340,7 @@ mod tests {
         write(&engine, b"one more", b"value");
         assert!(engine.sync().is_err(), "the disk takes no more");
         let unread = (0..6_000).filter(|number| engine.db.get(key(*number)).is_err()).count();
-        let read = engine.db.iter().filter_map(Result::ok).count();
+        let read = engine.db.iter().take_while(Result::is_ok).count();
         let gone = (0..3_000).filter(|number| key(*number) < key(1)).count();
         assert_eq!((unread, read), (0, 6_001 - gone), "{unread} keys of 6,000 cannot be read");
     }

@@ -82,6 +82,8 @@ pub struct Store {
     durable: Option<Position>,
     epoch: u64,
     distrusted: Option<Distrust>,
+    /// The disk keeps room for the next opening; told once if it does not.
+    room_kept: bool,
     metrics: StoreMetrics,
 }
 
@@ -336,6 +338,13 @@ impl Store {
     #[cfg(test)]
     pub fn fail_after(&self, writes: u32) {
         self.engine.writes_left.set(Some(writes));
+    }
+
+    /// Plants a disk that is full after so many writes, for one of them.
+    #[cfg(test)]
+    pub fn full_after(&self, writes: u32) {
+        self.fail_after(writes);
+        self.engine.full.set(true);
     }
 
     /// Gives the store up after a failure. If it means that the store cannot be trusted, the next

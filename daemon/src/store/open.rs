@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    ffi::OsStr,
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -10,6 +11,7 @@ use std::{
 };
 
 use edgesync_core::position::{Offset, Position};
+use edgesync_host::reserve::Reserve;
 use sled::IVec;
 
 use super::{
@@ -22,7 +24,10 @@ use super::{
     view::{Gate, View, Zone},
     witness::{Mark, Witness},
 };
-use crate::metrics::StoreMetrics;
+use crate::{limits::RESERVE_OCTETS, metrics::StoreMetrics};
+
+/// Name of the file that keeps room for the next opening.
+const RESERVE: &str = "store.reserve";
 
 /// Where things are in a data directory.
 #[derive(Debug, Clone)]
@@ -113,6 +118,7 @@ fn open_trusted(config: StoreConfig, paths: &Paths, gate: Arc<Gate>) -> Result<S
     if let Some(why) = marked {
         return Err(Distrust::DiskFailed(why).into());
     }
+    give_room(&paths.dir);
     let engine = open_engine(paths, config.cache_octets)?;
     let stored = check_meta(&engine, paths)?;
     let unusable = |error| match error {
@@ -139,6 +145,7 @@ fn open_trusted(config: StoreConfig, paths: &Paths, gate: Arc<Gate>) -> Result<S
         folding: false,
         durable: None,
         distrusted: None,
+        room_kept: true,
         metrics: StoreMetrics::default(),
         config,
     };
@@ -158,8 +165,40 @@ impl Store {
         let known = Witness { epoch: self.epoch, mark: None };
         let told =
             if self.durable.is_none() { known.write(&self.paths.witness) } else { self.testify() };
-        told.map_err(StoreError::Sync)
+        told.map_err(StoreError::Sync)?;
+        self.keep_room();
+        Ok(())
     }
+
+    /// Keeps room for the next opening, as far as the disk has it.
+    pub fn keep_room(&mut self) {
+        let kept = keep_room(&self.paths);
+        if let (Err(error), true) = (&kept, self.room_kept) {
+            tracing::warn!(error, "no room is kept for the store's next opening");
+        }
+        self.room_kept = kept.is_ok();
+    }
+}
+
+/// Gives up the room that the last process has kept, for what sled and this write at every opening.
+fn give_room(dir: &Path) {
+    let kept = fs::metadata(dir.join(RESERVE)).map_or(0, |file| file.len());
+    let given = Reserve::open(dir, RESERVE, kept).map(|reserve| reserve.give());
+    if let Err(error) = given {
+        tracing::warn!(%error, "the room kept for the store's opening cannot be given up");
+    }
+}
+
+/// Keeps room for the next opening: a snapshot as large as sled's last, twice, and the files beside the store.
+/// Without it an edge that is started on a full disk would not answer (invariant 14).
+fn keep_room(paths: &Paths) -> Result<(), String> {
+    let is_snapshot = |name: &OsStr| name.to_string_lossy().starts_with("snap.");
+    let entries = fs::read_dir(&paths.store).into_iter().flatten().filter_map(Result::ok);
+    let snapshots = entries.filter(|entry| is_snapshot(&entry.file_name()));
+    let octets: u64 = snapshots.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum();
+    let octets = octets.saturating_mul(2).saturating_add(RESERVE_OCTETS);
+    let reserve = Reserve::open(&paths.dir, RESERVE, octets).map_err(|error| error.to_string())?;
+    if reserve.is_whole() { Ok(()) } else { reserve.take().map_err(|short| short.to_string()) }
 }
 
 /// Opens sled.

@@ -170,6 +170,9 @@ impl Store {
         self.commit()?;
         let zones = staged_zones(&self.engine, snapshot.place)?;
         self.check_staged(&snapshot, &zones)?;
+        // The witness of what was before must not speak against what comes: it is silent meanwhile.
+        let silent = Witness { epoch: self.epoch, mark: None };
+        silent.write(&self.paths.witness).map_err(StoreError::Sync)?;
         match snapshot.manifest.scope.clone() {
             Scope::Store => self.install_all(&snapshot, zones)?,
             Scope::Zone(origin) => self.install_zone(&snapshot, &origin, zones)?,
@@ -236,9 +239,6 @@ impl Store {
         snapshot: &StoredSnapshot,
         zones: Vec<Zone>,
     ) -> Result<(), StoreError> {
-        // The witness of what was before must not speak against what comes: it is silent meanwhile.
-        let silent = Witness { epoch: self.epoch, mark: None };
-        silent.write(&self.paths.witness).map_err(StoreError::Sync)?;
         let (position, place) = (snapshot.manifest.position, snapshot.place);
         let old_root = self.gate.read().root;
         let places: BTreeSet<Place> =

@@ -87,7 +87,16 @@ async fn another_log_is_taken_whole_behind_the_guard() {
     assert!(status.reason.contains("80 of 100"), "{}", status.reason);
     assert_eq!((status.zones, status.records), (1, 100));
     assert!(daemon.export("a.example").await.is_ok(), "the old is served");
-    other.until("it has said so", |heard| heard.nacks.iter().any(|halt| halt.held)).await;
+    let says_so = |times| {
+        move |heard: &plane::Heard| heard.nacks.iter().filter(|halt| halt.held).count() >= times
+    };
+    other.until("it has said so", says_so(1)).await;
+    // It is held over a reconnect, and says so again.
+    let address = serving.address;
+    drop(serving);
+    let _serving = other.serve_at(address).await;
+    other.until("it has said so again", says_so(2)).await;
+    daemon.until("it is held", |s| s.link() == v1::LinkState::Held).await;
     let request = v1::ResumeEdgeRequest { principal: "anna".to_owned() };
     let resumed = daemon.client().await.resume_edge(request).await.unwrap().into_inner();
     assert!(resumed.reason.contains("80 of 100"));

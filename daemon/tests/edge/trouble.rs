@@ -171,9 +171,12 @@ async fn an_edge_has_the_zones_that_it_may_have_and_all_of_them_when_it_may() {
     plane.until_acked().await;
     let status = daemon.until("it has what it may have", |s| s.records == 5).await;
     assert_eq!((status.zones, offset(&status)), (1, 14), "its position is that of all zones");
+    // It is led past what it may not have.
     plane.edit(&theirs, generation, 1, 1);
+    plane.until_acked().await;
     plane.zone(&name("b.example"), 2);
     plane.until_acked().await;
+    assert_eq!(plane.heard(|heard| heard.hellos.len()), 1);
     daemon.until("a zone that is new below what it may have", |s| s.records == 7).await;
     daemon.stop().await;
     // The same again: it goes on where it was.

@@ -183,6 +183,34 @@ fn an_edge_whose_disk_is_full_serves_on_and_resumes_alone() {
     println!("full disk of the edge: {verdict:?}");
 }
 
+/// What the disk has is what another program has left: nothing.
+#[test]
+fn an_edge_that_is_killed_on_a_full_disk_starts_on_it_and_serves() {
+    let Some(disk) = SmallDisk::make(64) else { return };
+    let mut stack = Stack::prepare(1);
+    stack.place_edge(0, &disk.path().join("store"));
+    let mut world = World::start_on(stack);
+    world.storm(plan::number("EDGESYNC_TORTURE_SEED", 1), PACE);
+    eventually("there are acks", || world.acked(0) > 50);
+    for _ in 0..2 {
+        disk.fill_up();
+        let acked = world.acked(0);
+        world.stack.edge(0).kill();
+        world.stack.begin_edge(0, &[]);
+        eventually("it answers", || watch::status(&world.stack.socket(0)).is_some());
+        let status = watch::status(&world.stack.socket(0)).expect("it answers");
+        assert!(status.durable.is_some_and(|durable| durable.offset >= acked), "invariant 6");
+        assert_eq!(world.stack.run_edge(0, &["export", ZONE]).code, 0, "it serves");
+        disk.free();
+        eventually("it goes on by itself", || world.acked_or_none(0).is_some_and(|n| n > acked));
+        let kept = world.stack.edge_dir(0).join("store.reserve");
+        let is_kept = || std::fs::metadata(&kept).is_ok_and(|kept| kept.len() > 0);
+        eventually("the room for the next start is kept again", is_kept);
+    }
+    let (_, verdict) = world.judge();
+    println!("an edge started on a full disk: {verdict:?}");
+}
+
 /// A zone of so many addresses, as a file.
 fn zone_file(serial: u32, addresses: u32) -> String {
     let lines = (0..addresses).map(|n| format!("host-{n} 300 A 192.0.2.{}\n", n % 250));

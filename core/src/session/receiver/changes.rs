@@ -51,8 +51,8 @@ impl Receiver {
         if prev != received.offset || progress.log != received.log {
             return self.broken("a heartbeat does not follow what came before it");
         }
-        // There is no set that an edge of all zones would be led past.
-        if self.identity.filter == Filter::All {
+        // There is no set that an edge with all zones would be led past.
+        if self.filter == Filter::All {
             return self.broken("a heartbeat leads past sets that have not come");
         }
         self.seen = progress.offset;

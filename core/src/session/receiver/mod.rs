@@ -234,8 +234,11 @@ impl Receiver {
         }
     }
 
-    /// Begins again from what is durable.
+    /// Begins again from what is durable; a snapshot that is held is let go of.
     fn restart(&mut self, after: Duration, reason: &str) {
+        if self.holds_snapshot() {
+            self.halted = None;
+        }
         self.received = self.durable;
         (self.incoming, self.handed_out) = (None, None);
         self.outputs.push_back(ReceiverOutput::Restart);
@@ -343,6 +346,10 @@ impl Receiver {
                 self.diverged = diverged;
                 self.await_snapshot();
                 self.outputs.push_back(ReceiverOutput::Replacing { reason, diverged });
+            }
+            // What is held was of another control plane, or of another state of this one.
+            Start::Resume if self.holds_snapshot() => {
+                self.restart(Duration::ZERO, "no snapshot is to come any more");
             }
             Start::Resume => {
                 let genesis = Position::genesis(welcome.head.log);

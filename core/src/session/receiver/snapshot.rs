@@ -28,6 +28,15 @@ impl Receiver {
         (self.replacing, self.set_aside) = (true, self.halted.take());
     }
 
+    /// True if the store holds a snapshot of everything that would take the place of what it has.
+    pub(super) fn holds_snapshot(&self) -> bool {
+        let Some(halt) = self.halted.as_ref().filter(|halt| halt.held) else { return false };
+        self.handed_out.is_some_and(|(_, position)| {
+            let is_it = (halt.first, halt.last) == (position.offset, position.offset);
+            is_it && self.durable != Some(position)
+        })
+    }
+
     pub(super) fn begin_snapshot(&mut self, manifest: Manifest, next: u32) {
         let ours = self.staged.filter(|staged| staged.id == manifest.id);
         let fits = match manifest.scope {
@@ -42,8 +51,12 @@ impl Receiver {
             if position != manifest.position {
                 return self.broken(&format!("the snapshot {id} is another one than before"));
             }
-            // An earlier stream has brought all of it, and the store is about to put it in place.
+            // An earlier stream has brought all of it. The store is about to put it in place, or holds it.
             self.incoming = Some(Incoming { manifest, next });
+            if let Some(halt) = self.set_aside.take() {
+                self.halted = Some(halt);
+                self.nack();
+            }
             return self.install_if_whole();
         }
         // With this the store throws away what it has of another one.

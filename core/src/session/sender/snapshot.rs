@@ -22,6 +22,8 @@ pub(super) struct Snapshots {
     repairs: VecDeque<Name>,
     /// One was asked for and is not there yet.
     asked: Option<Scope>,
+    /// The last repair came too late: the log waits for the next, so that it cannot.
+    missed: bool,
     /// A repair that waits until the edge stands where it was made.
     barrier: Option<Manifest>,
     /// One that is being sent: the next chunk, and the chunks on the way.
@@ -32,7 +34,8 @@ pub(super) struct Snapshots {
 impl Snapshots {
     /// True while the log has to wait for a snapshot.
     pub(super) fn holds_log(&self) -> bool {
-        self.sending.is_some() || self.asked == Some(Scope::Store)
+        let waits = self.asked.as_ref().is_some_and(|asked| self.missed || *asked == Scope::Store);
+        self.sending.is_some() || waits
     }
 
     /// Where the log has to wait for a repair.
@@ -76,10 +79,14 @@ impl Sender {
             Scope::Store => self.begin_snapshot(manifest, next),
             // The edge is beyond it already: another one is to be made.
             Scope::Zone(zone) if manifest.position.offset < self.read.offset => {
-                self.snapshots.repairs.push_back(zone.clone());
+                self.snapshots.missed = true;
+                self.snapshots.repairs.push_front(zone.clone());
                 self.next_repair();
             }
-            Scope::Zone(_) => self.snapshots.barrier = Some(manifest),
+            Scope::Zone(_) => {
+                self.snapshots.missed = false;
+                self.snapshots.barrier = Some(manifest);
+            }
         }
         self.advance(now);
     }

@@ -124,11 +124,65 @@ fn a_held_snapshot_waits_for_a_person_and_goes_on_without_a_second_download() {
         world.write_store(1);
     }
     assert_eq!(world.log.snapshots.len(), 1, "the snapshot at the edge is still the one");
+    assert!(world.receiver.halted().is_some_and(|halt| halt.held), "and it is still held");
     world.store.holds = false;
     let id = world.store.staged().unwrap().id;
     let told = world.store.install(id, &world.log).unwrap();
     world.tell(told);
     world.settle();
+}
+
+#[test]
+fn a_held_snapshot_is_let_go_when_the_log_goes_on_from_what_is_here() {
+    let mut world = left_behind();
+    world.store.holds = true;
+    world.connect();
+    for _ in 0..60 {
+        world.carry();
+        world.write_store(1);
+    }
+    assert!(world.receiver.halted().is_some_and(|halt| halt.held));
+    // The control plane that was meant is back.
+    world.log.floor = Offset::ZERO;
+    world.cut();
+    world.settle();
+    assert_eq!((world.store.installs, world.receiver.halted()), (0, None));
+}
+
+#[test]
+fn a_repair_that_came_too_late_has_the_log_wait_for_the_next() {
+    let mut world = World::new(1);
+    (0..4).for_each(|_| world.log.append(1, 10));
+    world.settle();
+    let World { log, sender, now, .. } = &mut world;
+    let (sender, now) = (sender.as_mut().unwrap(), *now);
+    let drain = |sender: &mut Sender| std::iter::from_fn(|| sender.poll()).collect::<Vec<_>>();
+    let is_fetch = |said: &SenderOutput| matches!(said, SenderOutput::Fetch { .. });
+    let is_asked = |said: &SenderOutput| matches!(said, SenderOutput::Snapshot { .. });
+    let zone = || Scope::Zone(Name::root());
+    sender.handle(SenderInput::Message(ToControl::Repair { zone: Name::root() }), now);
+    assert!(drain(sender).iter().any(is_asked));
+    let late = log.snapshot(zone(), 1);
+    for is_late in [true, false] {
+        log.append(1, 10);
+        sender.handle(SenderInput::Head(log.head), now);
+        let said = drain(sender);
+        assert_eq!(said.iter().any(is_fetch), is_late, "{said:?}");
+        if is_late {
+            let (sets, read_to) = log.fetch(Offset(4), log.head.offset, 1 << 20, 1);
+            sender.handle(SenderInput::Fetched { sets, read_to }, now);
+            sender.handle(SenderInput::Snapshot { manifest: late.clone(), next: 0 }, now);
+            let said = drain(sender);
+            assert!(said.iter().any(is_asked) && !said.iter().any(is_fetch), "{said:?}");
+        }
+    }
+    sender.handle(SenderInput::Snapshot { manifest: log.snapshot(zone(), 1), next: 0 }, now);
+    assert!(drain(sender).iter().any(is_fetch), "the log goes on to where it was made");
+    let (sets, read_to) = log.fetch(Offset(5), log.head.offset, 1 << 20, 1);
+    sender.handle(SenderInput::Fetched { sets, read_to }, now);
+    let is_begun =
+        |said: &SenderOutput| matches!(said, SenderOutput::Send(ToEdge::SnapshotBegin { .. }));
+    assert!(drain(sender).iter().any(is_begun));
 }
 
 #[test]

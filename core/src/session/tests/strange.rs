@@ -77,6 +77,17 @@ fn an_edge_of_all_zones_is_never_led_past_a_set_that_has_not_come() {
 }
 
 #[test]
+fn an_edge_that_asks_for_all_and_may_have_some_is_led_past_the_others() {
+    let mut world = World::new(3);
+    let own = Filter::Zones(vec![Name::root()]);
+    let asks = Hello { filter: Filter::All, ..hello(None, own) };
+    world.receiver = Receiver::new(asks);
+    (0..4).for_each(|_| world.log.append(1, 10));
+    world.settle();
+    assert_eq!(world.reconnects, [""; 0]);
+}
+
+#[test]
 fn sets_that_come_before_the_snapshot_that_was_announced_close_the_stream() {
     let mut world = World::new(1);
     (0..4).for_each(|_| world.log.append(1, 10));

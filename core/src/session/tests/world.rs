@@ -193,7 +193,11 @@ impl ModelStore {
                 self.staged().map(ReceiverInput::Staged)
             }
             ReceiverOutput::Install(id) => self.install(id, log),
-            ReceiverOutput::Restart | ReceiverOutput::Replacing { .. } => None,
+            ReceiverOutput::Restart => {
+                self.halted = false;
+                None
+            }
+            ReceiverOutput::Replacing { .. } => None,
             ReceiverOutput::Send(_) | ReceiverOutput::Reconnect { .. } => unreachable!(),
         }
     }
@@ -369,7 +373,7 @@ impl World {
         if let Some(message) = self.to_control.pop_front() {
             let input = match message {
                 ToControl::Hello(hello) => SenderInput::Hello {
-                    filter: hello.filter.clone(),
+                    filter: filter(self.stride),
                     ours: self.log.hash_at(hello.position.map_or(Offset::ZERO, |p| p.offset)),
                     hello,
                     floor: self.log.floor,

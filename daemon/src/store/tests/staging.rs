@@ -8,7 +8,10 @@ use edgesync_core::{
 };
 
 use super::*;
-use crate::store::layout::{Place, core_key};
+use crate::store::{
+    layout::{Place, core_key},
+    witness::{Mark, Witness},
+};
 
 const ID: SnapshotId = SnapshotId([5; 16]);
 
@@ -242,9 +245,16 @@ fn a_zone_is_repaired_at_the_stores_own_position_and_nothing_else_changes() {
     for round in 0..2 {
         store.begin_staging(manifest.clone()).unwrap();
         chunks.iter().for_each(|chunk| store.stage(chunk).unwrap());
+        // Before, it had other records there, and that is what is written down.
+        let (epoch, log_id) = (store.epoch(), manifest.position.log);
+        let mark = Mark { log: log_id, offset: manifest.position.offset, records: 1 };
+        Witness { epoch, mark: Some(mark) }.write(&store.paths.witness).unwrap();
         assert_eq!(store.install(ID).unwrap(), Some(manifest.position), "round {round}");
         store.sync().unwrap();
         assert_is_fold(&store, &log);
+        drop(store);
+        store = open(dir.path());
+        assert_eq!(store.distrusted(), None);
     }
     assert_nothing_left_over(&mut store);
     // A position that the store has left is no place for a repair.
