@@ -4,14 +4,17 @@
 
 use std::time::Duration;
 
+use edgesync_core::limits::SET_OCTETS;
 use edgesync_proto::Rpc;
 
 use super::{body::Bounds, role::Role};
 
 /// What a stranger may send: a user's name and password have less.
 const OPEN: Bounds = Bounds { octets: 16 * 1024, time: Duration::from_secs(5) };
-/// What one message of somebody who is known may have: change sets come in streams.
+/// What somebody who is known may send where no change set is sent.
 const MESSAGE: Bounds = Bounds { octets: 1024 * 1024, time: Duration::from_secs(30) };
+/// A zone with its records is one message.
+const ZONE: Bounds = Bounds { octets: SET_OCTETS, time: Duration::from_secs(30) };
 
 /// Something that can be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,10 +114,12 @@ impl Function {
         self.name().starts_with("edgesync.v1.AccessService/")
     }
 
-    /// What its caller may send; none for a stream, whose messages are bounded one by one.
+    /// What its caller may send; none for streams of change sets and for sessions, whose messages are bounded one
+    /// by one.
     pub(super) fn bounds(self) -> Option<Bounds> {
         match self {
             Self::Rpc(Rpc::ApplyChangeSets | Rpc::ImportZone | Rpc::Sync) => None,
+            Self::Rpc(Rpc::CreateZone) => Some(ZONE),
             _ if self.need().scope == Scope::Open => Some(OPEN),
             _ => Some(MESSAGE),
         }

@@ -86,7 +86,7 @@ impl SnapshotFile {
     }
 
     /// An edge asks for it, or has come further with it.
-    pub(super) fn is_used(&self) {
+    pub(super) fn note_use(&self) {
         self.lock().last = Instant::now();
     }
 

@@ -81,7 +81,7 @@ impl Lease {
     /// The edge has all chunks before this one. One that has all of them takes no place any more, however
     /// long it looks at them.
     pub fn has_come_to(&mut self, next: u32) {
-        self.file.is_used();
+        self.file.note_use();
         if next < self.manifest().chunks {
             self.slot.iter().for_each(|slot| slot.moves(Instant::now()));
         } else if let Some(slot) = self.slot.take() {

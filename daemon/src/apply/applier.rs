@@ -13,6 +13,7 @@ use std::{
 use edgesync_core::{
     guard::StoreGuard,
     position::{Offset, Position},
+    snapshot::Scope,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -76,7 +77,7 @@ pub(super) struct Applier {
     /// When the store's files were last seen where they are.
     files_seen: Instant,
     /// When it was last tried to open a broken store again.
-    reopened: Instant,
+    reopen_tried: Instant,
 }
 
 impl Applier {
@@ -105,7 +106,7 @@ impl Applier {
             metrics: ApplyMetrics::new(),
             witnessed,
             files_seen: Instant::now(),
-            reopened: Instant::now(),
+            reopen_tried: Instant::now(),
         }
     }
 
@@ -226,9 +227,12 @@ impl Applier {
         self.witnessed.1 = None;
     }
 
-    /// What is in line follows nothing any more; what is halted stays so.
+    /// What is in line follows nothing any more. What is halted stays so, unless a snapshot of everything was to
+    /// take its place.
     pub(super) fn void(&mut self) {
-        if !self.mode.is_halted() {
+        let staged = self.store.as_ref().and_then(Store::staged_manifest);
+        let is_replaced = staged.is_some_and(|manifest| manifest.scope == Scope::Store);
+        if is_replaced || !self.mode.is_halted() {
             self.mode = Mode::Void;
         }
     }
@@ -346,6 +350,9 @@ impl Applier {
             Ok(done) => return Some(done),
             Err(error) => error,
         };
+        if !error.loses_trust() {
+            self.void();
+        }
         let store = self.store.take()?;
         if error.loses_trust() {
             store.give_up(&error);
@@ -359,7 +366,6 @@ impl Applier {
             self.paused = Some(why.clone());
             self.report(Report::Paused(Some(why)));
             self.broken = Some(Broken::Serving(Box::new(store)));
-            self.void();
             self.attempt.clear();
         }
         None
@@ -367,10 +373,10 @@ impl Applier {
 
     /// Opens a store again that could not be written, once the disk takes what is written; looks now and then.
     fn reopen(&mut self) {
-        if self.broken.is_none() || self.reopened.elapsed() < LOOK_PERIOD {
+        if self.broken.is_none() || self.reopen_tried.elapsed() < LOOK_PERIOD {
             return;
         }
-        self.reopened = Instant::now();
+        self.reopen_tried = Instant::now();
         if self.pauses.why().is_some() || self.pauses.probe().is_err() {
             return;
         }

@@ -36,7 +36,7 @@ impl Mode {
         matches!(self, Self::Halted(_))
     }
 
-    /// The session has begun again, and a snapshot of everything comes again too, if it does.
+    /// The session has begun again. A held snapshot of everything is let go: should it come again, it is held again.
     pub(super) const fn restarted(self) -> Self {
         match self {
             Self::Void | Self::Halted(Halted::Snapshot { of_all: true, .. }) => Self::Going,

@@ -5,7 +5,8 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io,
+    os::unix::fs::FileExt,
     path::PathBuf,
     time::Instant,
 };
@@ -13,7 +14,10 @@ use std::{
 use edgesync_host::room::{Room, Shortage};
 
 use crate::{
-    limits::{LOOK_PERIOD, PROBE_OCTETS, STAGED_BASE_OCTETS, STAGED_FREE_TENTHS, STAGED_OCTETS},
+    limits::{
+        LOOK_PERIOD, PROBE_OCTETS, SEGMENT_OCTETS, STAGED_BASE_OCTETS, STAGED_FREE_TENTHS,
+        STAGED_OCTETS,
+    },
     store,
 };
 
@@ -87,11 +91,15 @@ impl Pauses {
         room.check(free, length)
     }
 
-    /// Whether the disk takes what is written, and keeps it.
+    /// Whether the disk takes what is written, and keeps it; as far into a file as the store's opening writes, which
+    /// fills the segment that sled has begun.
     pub(super) fn probe(&self) -> io::Result<()> {
-        let path = self.config.data_dir.join("probe");
-        let mut file = File::create(&path)?;
-        let probed = file.write_all(&[0; PROBE_OCTETS]).and_then(|()| file.sync_all());
+        let PauseConfig { data_dir, .. } = &self.config;
+        let path = data_dir.join("probe");
+        let file = File::create(&path)?;
+        let there = Room::look(data_dir, &store::database_file(data_dir)).octets();
+        let far = there.saturating_add(2 * SEGMENT_OCTETS as u64);
+        let probed = file.write_all_at(&[0; PROBE_OCTETS], far).and_then(|()| file.sync_all());
         fs::remove_file(&path)?;
         probed
     }

@@ -133,9 +133,9 @@ impl Applier {
 
     fn reject<T>(&mut self, reason: String) -> Option<T> {
         tracing::error!(%reason, "a snapshot is thrown away");
+        self.void();
         let dropped = self.store.as_mut().map_or(Ok(()), |store| store.drop_staging());
         self.give_up_on(dropped);
-        self.void();
         self.report(Report::Rejected { reason });
         None
     }

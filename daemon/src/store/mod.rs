@@ -30,6 +30,7 @@ use edgesync_core::{
     sample::{Drift, Sample},
     session::Filter,
 };
+use edgesync_host::reserve::Reserve;
 pub use error::{ApplyError, Distrust, OpenError, StoreError};
 pub use open::database_file;
 pub use read::{EdgeZone, Export, Found, Reader};
@@ -82,8 +83,10 @@ pub struct Store {
     durable: Option<Position>,
     epoch: u64,
     distrusted: Option<Distrust>,
-    /// The disk keeps room for the next opening; told once if it does not.
-    room_kept: bool,
+    /// The room that is kept for the next opening.
+    reserve: Option<Reserve>,
+    /// It was there when last looked at.
+    keeps_room: bool,
     metrics: StoreMetrics,
 }
 

@@ -145,7 +145,8 @@ fn open_trusted(config: StoreConfig, paths: &Paths, gate: Arc<Gate>) -> Result<S
         folding: false,
         durable: None,
         distrusted: None,
-        room_kept: true,
+        reserve: None,
+        keeps_room: true,
         metrics: StoreMetrics::default(),
         config,
     };
@@ -172,11 +173,11 @@ impl Store {
 
     /// Keeps room for the next opening, as far as the disk has it.
     pub fn keep_room(&mut self) {
-        let kept = keep_room(&self.paths);
-        if let (Err(error), true) = (&kept, self.room_kept) {
+        let kept = keep_room(&self.paths, &mut self.reserve);
+        if let (Err(error), true) = (&kept, self.keeps_room) {
             tracing::warn!(error, "no room is kept for the store's next opening");
         }
-        self.room_kept = kept.is_ok();
+        self.keeps_room = kept.is_ok();
     }
 }
 
@@ -191,14 +192,19 @@ fn give_room(dir: &Path) {
 
 /// Keeps room for the next opening: a snapshot as large as sled's last, twice, and the files beside the store.
 /// Without it an edge that is started on a full disk would not answer (invariant 14).
-fn keep_room(paths: &Paths) -> Result<(), String> {
+fn keep_room(paths: &Paths, kept: &mut Option<Reserve>) -> Result<(), String> {
     let is_snapshot = |name: &OsStr| name.to_string_lossy().starts_with("snap.");
     let entries = fs::read_dir(&paths.store).into_iter().flatten().filter_map(Result::ok);
     let snapshots = entries.filter(|entry| is_snapshot(&entry.file_name()));
     let octets: u64 = snapshots.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum();
     let octets = octets.saturating_mul(2).saturating_add(RESERVE_OCTETS);
+    if kept.as_ref().is_some_and(|kept| kept.is_whole() && kept.octets() == octets) {
+        return Ok(());
+    }
     let reserve = Reserve::open(&paths.dir, RESERVE, octets).map_err(|error| error.to_string())?;
-    if reserve.is_whole() { Ok(()) } else { reserve.take().map_err(|short| short.to_string()) }
+    let taken = if reserve.is_whole() { Ok(()) } else { reserve.take() };
+    *kept = Some(reserve);
+    taken.map_err(|short| short.to_string())
 }
 
 /// Opens sled.

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::snapshot::Incoming;
+use self::snapshot::{HandedOut, Incoming};
 pub use self::steps::{ReceiverInput, ReceiverOutput};
 use super::{
     Ack, Filter, GoodbyeReason, Halt, Hello, PROTOCOL_OLDEST, Start, ToControl, ToEdge, Welcome,
@@ -21,7 +21,7 @@ use crate::{
     limits::{FENCED_WAIT, HEARTBEATS_MISSED},
     name::Name,
     position::{Offset, Position},
-    snapshot::{SnapshotId, Staged},
+    snapshot::Staged,
 };
 
 /// How long a control plane may take to answer Hello.
@@ -58,7 +58,7 @@ pub struct Receiver {
     /// The snapshot that this stream brings.
     incoming: Option<Incoming>,
     /// The snapshot that the store was told to put in place, and has not yet.
-    handed_out: Option<(SnapshotId, Position)>,
+    handed_out: Option<HandedOut>,
     /// The position that Hello has said.
     said_position: Option<Position>,
     /// A snapshot is to take the place of all there is: what is there is not acked any more.
@@ -189,6 +189,12 @@ impl Receiver {
             ReceiverInput::Part => {}
             ReceiverInput::Durable { position, apply } => {
                 self.durable = Some(position);
+                // What is there was received, whatever was thought to be lost.
+                let is_behind =
+                    |at: Position| at.log == position.log && at.offset < position.offset;
+                if self.received.is_some_and(is_behind) && !self.replacing {
+                    self.received = Some(position);
+                }
                 self.ack(apply);
             }
             ReceiverInput::Halted(halt) => {
@@ -207,7 +213,7 @@ impl Receiver {
             ReceiverInput::Drifted { zone } => self.drifted(zone, now),
             ReceiverInput::Reopened { position, staged } => {
                 (self.durable, self.staged) = (position, staged);
-                self.restart(Duration::ZERO, "the store was opened again");
+                self.restart(Duration::ZERO, "the store begins again from what is durable");
             }
             ReceiverInput::Disconnected => {
                 self.phase = Phase::Down;

@@ -9,7 +9,7 @@ use crate::{
     name::Name,
     position::{Offset, Position},
     session::ToControl,
-    snapshot::{Chunk, Manifest, Scope, Staged},
+    snapshot::{Chunk, Manifest, Scope, SnapshotId, Staged},
 };
 
 /// A snapshot that is coming.
@@ -18,6 +18,15 @@ pub(super) struct Incoming {
     manifest: Manifest,
     /// The chunk that has to come next.
     next: u32,
+}
+
+/// A snapshot that the store has all of, to put it in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HandedOut {
+    id: SnapshotId,
+    position: Position,
+    /// Of everything, and not of one zone.
+    of_all: bool,
 }
 
 impl Receiver {
@@ -31,9 +40,8 @@ impl Receiver {
     /// True if the store holds a snapshot of everything that would take the place of what it has.
     pub(super) fn holds_snapshot(&self) -> bool {
         let Some(halt) = self.halted.as_ref().filter(|halt| halt.held) else { return false };
-        self.handed_out.is_some_and(|(_, position)| {
-            let is_it = (halt.first, halt.last) == (position.offset, position.offset);
-            is_it && self.durable != Some(position)
+        self.handed_out.is_some_and(|HandedOut { position, of_all, .. }| {
+            of_all && (halt.first, halt.last) == (position.offset, position.offset)
         })
     }
 
@@ -47,7 +55,9 @@ impl Receiver {
         if !fits || next > manifest.chunks || next > ours.map_or(0, |staged| staged.next) {
             return self.broken("a snapshot begins where none can");
         }
-        if let Some((id, position)) = self.handed_out.filter(|(id, _)| *id == manifest.id) {
+        if let Some(HandedOut { id, position, .. }) =
+            self.handed_out.filter(|handed_out| handed_out.id == manifest.id)
+        {
             if position != manifest.position {
                 return self.broken(&format!("the snapshot {id} is another one than before"));
             }
@@ -80,7 +90,7 @@ impl Receiver {
             return self.broken("a snapshot's chunk is out of place");
         }
         incoming.next += 1;
-        if self.handed_out.is_none_or(|(id, _)| id != chunk.snapshot) {
+        if self.handed_out.is_none_or(|handed_out| handed_out.id != chunk.snapshot) {
             self.outputs.push_back(ReceiverOutput::StageChunk(chunk));
         }
         self.install_if_whole();
@@ -89,7 +99,8 @@ impl Receiver {
     fn install_if_whole(&mut self) {
         let Some(incoming) = self.incoming.take_if(|i| i.next >= i.manifest.chunks) else { return };
         let Manifest { id, position, scope, .. } = incoming.manifest;
-        let is_new = self.handed_out.replace((id, position)) != Some((id, position));
+        let handed_out = HandedOut { id, position, of_all: scope == Scope::Store };
+        let is_new = self.handed_out.replace(handed_out) != Some(handed_out);
         if scope == Scope::Store {
             self.seen = position.offset;
             self.head = self.head.max(position.offset);

@@ -1,7 +1,7 @@
 //! Snapshots and repairs in whole conversations.
 
 use super::*;
-use crate::snapshot::Scope;
+use crate::snapshot::{Manifest, Scope};
 
 /// An edge that has the first sets of a log that is then compacted away beyond them.
 fn left_behind() -> World {
@@ -147,6 +147,20 @@ fn a_held_snapshot_is_let_go_when_the_log_goes_on_from_what_is_here() {
     world.cut();
     world.settle();
     assert_eq!((world.store.installs, world.receiver.halted()), (0, None));
+}
+
+#[test]
+fn a_set_that_is_held_where_a_repair_was_to_stand_stays_held() {
+    let mut world = World::new(1);
+    (0..4).for_each(|_| world.log.append(1, 10));
+    world.settle();
+    let there = Manifest { chunks: 0, ..world.log.snapshot(Scope::Zone(Name::root()), 1) };
+    world.tell(ReceiverInput::Message(ToEdge::SnapshotBegin { manifest: there, next: 0 }));
+    let (first, last) = (Offset(4), Offset(4));
+    let halt = Halt { first, last, held: true, reason: "it takes much away".to_owned() };
+    world.tell(ReceiverInput::Halted(halt.clone()));
+    world.tell(ReceiverInput::Rejected { reason: "it is of offset 4".to_owned() });
+    assert_eq!(world.receiver.halted(), Some(&halt));
 }
 
 #[test]
