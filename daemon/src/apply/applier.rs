@@ -350,11 +350,13 @@ impl Applier {
             Ok(done) => return Some(done),
             Err(error) => error,
         };
-        if !error.loses_trust() {
+        let is_lost = error.loses_trust();
+        if !is_lost {
+            // Now, since what is staged counts, and the store is taken next.
             self.void();
         }
         let store = self.store.take()?;
-        if error.loses_trust() {
+        if is_lost {
             store.give_up(&error);
             let reason = format!("the store has failed: {error}");
             tracing::error!(%reason, "nothing more is applied; what is there is served");

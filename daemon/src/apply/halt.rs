@@ -123,21 +123,20 @@ impl Applier {
     /// A person lets the edge go on: what was held is confirmed, what did not fit is tried again.
     pub(super) fn resume(&mut self) {
         self.attempt.clear();
-        match std::mem::take(&mut self.mode) {
-            Mode::Halted(Halted::Set { first, .. }) => {
-                self.confirmed = Some(first);
-                self.report(Report::Resumed);
-            }
+        match &self.mode {
             Mode::Halted(Halted::Snapshot { id, .. }) if self.store.is_some() => {
-                self.install(id, true);
+                let id = *id;
+                self.mode = Mode::Going;
+                return self.install(id, true);
             }
+            Mode::Halted(Halted::Set { first, .. }) => self.confirmed = Some(*first),
             // There is nothing to be confirmed any more: what comes is tried.
-            Mode::Halted(Halted::Snapshot { .. }) | Mode::Going => self.report(Report::Resumed),
-            Mode::Void => {
-                self.mode = Mode::Void;
-                self.report(Report::Resumed);
-            }
+            Mode::Halted(Halted::Snapshot { .. }) | Mode::Going | Mode::Void => {}
         }
+        if self.mode.is_halted() {
+            self.mode = Mode::Going;
+        }
+        self.report(Report::Resumed);
     }
 
     /// A person lets the edge go on behind a set. Its zone has drifted from then on, and is repaired as
