@@ -181,8 +181,7 @@ where
             Err(denied) => return Box::pin(ready(Ok(denied.status().into_http()))),
         };
         parts.extensions.insert(admitted.clone());
-        let bounds = admitted.function().bounds();
-        let body = match bounds {
+        let body = match admitted.function().bounds() {
             Some(bounds) => Body::new(Bounded::new(body, bounds)),
             None => body,
         };

@@ -1,6 +1,8 @@
 //! Which snapshot an edge is given: one that was made for others is as good as a new one, as long as it takes
 //! nobody back (invariant 8).
 
+use std::time::{Duration, Instant};
+
 use edgesync_proto::v1::{
     CompactLogRequest, EdgeState, Hello, ListEdgesRequest, Nack, SnapshotBegin, StagedSnapshot,
     sync_response::Message,
@@ -74,8 +76,10 @@ async fn an_edge_that_holds_its_snapshot_is_held_and_takes_no_more_of_it() {
     assert!(row().await.snapshot.is_some());
     let (first, last, reason) = (made_at, made_at, "it takes too much away".to_owned());
     edge.nack(Nack { first, last, held: true, reason });
+    let deadline = Instant::now() + Duration::from_secs(10);
     while row().await.state() != EdgeState::Held {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        assert!(Instant::now() < deadline, "it is held");
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(row().await.snapshot, None);
     control.stop().await;

@@ -112,7 +112,13 @@ async fn what_was_begun_comes_to_its_end_though_its_caller_goes_away() {
     }
     go.send(()).unwrap();
     is_done.await.unwrap();
-    while !std::fs::read_to_string(dir.path().join("audit.log")).unwrap().contains("\"ok\"") {
+    let is_noted = || {
+        let audit = std::fs::read_to_string(dir.path().join("audit.log")).unwrap();
+        audit.contains("\"ok\"")
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_noted() {
+        assert!(Instant::now() < deadline, "what came of it is written down");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
