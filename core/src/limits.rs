@@ -1,4 +1,5 @@
-//! Every bound of the system, in one place (rule 6). What has no bound here has none, and is a defect.
+//! The bounds that both ends have to agree on (rule 6). What one daemon keeps for itself stands with that
+//! daemon.
 
 use std::time::Duration;
 
