@@ -18,6 +18,7 @@ use crate::{
 mod resume;
 mod status;
 mod verify;
+mod zones;
 
 /// Arguments of `edge`.
 #[derive(Debug, Args)]
@@ -39,7 +40,13 @@ pub struct EdgeArgs {
 #[derive(Debug, Subcommand)]
 pub enum EdgeCommand {
     /// Show what the daemon has and does.
-    Status,
+    Status {
+        /// Follow it as it changes.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// List the zones that the daemon serves.
+    Zones,
     /// Show the records of an owner name.
     Get {
         /// Owner name.
@@ -71,12 +78,14 @@ pub async fn run(args: EdgeArgs, printer: &mut Printer) -> Result<Outcome, Failu
     let server = Server::edge(&socket).await?;
     let mut calls = server.edge_calls();
     match command {
-        EdgeCommand::Status => {
+        EdgeCommand::Status { watch: true } => status::watch(&server, printer).await?,
+        EdgeCommand::Status { watch: false } => {
             let answer =
                 calls.get_status(v1::GetStatusRequest {}).await.map_err(server.failure())?;
             let status = answer.into_inner().status.ok_or_else(|| missing(&server, "status"))?;
             printer.value(&status::Status::from(status))?;
         }
+        EdgeCommand::Zones => zones::list(&server, printer).await?,
         EdgeCommand::Get { name, rtype } => get(&name, rtype, &server, printer).await?,
         EdgeCommand::Export(args) => export(args, &server, printer).await?,
         EdgeCommand::Resume => resume::resume(&server, printer).await?,

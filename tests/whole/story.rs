@@ -58,8 +58,10 @@ fn a_deleted_zone_leaves_every_edge() {
     let _ = stack.run(&["zone", "create", "example.com", "--ns", "ns1.example.com."]).good();
     stack.settle();
     assert!(stack.run_edge(0, &["export", "example.com"]).good().contains("SOA"));
+    assert!(stack.run_edge(0, &["zones"]).good().contains("example.com."));
     let _ = stack.run(&["zone", "delete", "example.com"]).good();
     stack.settle();
+    assert!(!stack.run_edge(0, &["zones"]).good().contains("example.com."));
     assert_ne!(stack.run_edge(0, &["export", "example.com"]).code, 0);
     assert_eq!(stack.edge_status(0).expect("status")["records"], 0);
 }

@@ -4,9 +4,27 @@ use edgesync_proto::v1::{self, LinkState};
 use serde::Serialize;
 
 use crate::{
+    connect::Server,
+    failure::Failure,
     format,
-    output::{Show, fields},
+    output::{Printer, Show, fields},
+    record::missing,
 };
+
+/// Prints the status, and again after each change.
+///
+/// # Errors
+/// If the daemon cannot be reached, or ends.
+pub async fn watch(server: &Server, printer: &mut Printer) -> Result<(), Failure> {
+    let answer = server.edge_calls().watch_status(v1::WatchStatusRequest {}).await;
+    let mut states = answer.map_err(server.failure())?.into_inner();
+    while let Some(state) = states.message().await.map_err(server.failure())? {
+        let status = state.status.ok_or_else(|| missing(server, "status"))?;
+        printer.state(&Status::from(status))?;
+    }
+    // Only a daemon that ends ends this stream.
+    Err(server.failure()(tonic::Status::unavailable("the daemon ended the stream")))
+}
 
 /// What a daemon has and does.
 #[derive(Debug, Serialize)]
