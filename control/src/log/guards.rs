@@ -46,7 +46,8 @@ impl Guards {
                 guard
             }
         };
-        sets.iter().try_for_each(|set| guard.take(set, zone)).map_err(|exceeded| {
+        let take = |set| guard.take(set, zone, write.replaces);
+        sets.iter().try_for_each(take).map_err(|exceeded| {
             metrics::counter!("edgesync_control_guard_refusals_total").increment(1);
             WriteError::Guard {
                 zone: write.zone().clone(),

@@ -44,6 +44,8 @@ pub struct Write {
     pub if_zone_version: Option<Offset>,
     /// True: the write may do more than the guard lets pass (rule 10).
     pub override_guard: bool,
+    /// Records that a publication takes away or changes, for the guard (rule 10); the SOA is none.
+    pub replaces: u64,
     /// Shared by the writes of one pipelined stream: set at the first refusal, after which the
     /// rest is refused too (rule 4).
     pub stream: Option<Arc<AtomicBool>>,
@@ -59,6 +61,7 @@ impl Write {
             idempotency: None,
             if_zone_version: None,
             override_guard: false,
+            replaces: 0,
             stream: None,
         }
     }

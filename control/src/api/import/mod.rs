@@ -146,29 +146,32 @@ impl Import {
             Plan::Create(records) => {
                 response.created = records.len() as u64;
                 response.zone_created = true;
-                self.visible(Action::CreateZone(records), None).await?
+                self.visible(Action::CreateZone(records), None, 0).await?
             }
             Plan::Change { operations, seen } => {
                 count(&operations, &mut response);
-                self.visible(change(operations, Serial::AsWritten), Some(seen)).await?
+                self.visible(change(operations, Serial::AsWritten), Some(seen), 0).await?
             }
             Plan::Replace { chunks, seen, replaced } => {
                 response.created = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-                response.deleted = replaced.unwrap_or(0);
+                response.deleted = replaced.map_or(0, |replaced| replaced.records);
                 response.zone_created = replaced.is_none();
+                let differ = replaced.map_or(0, |replaced| replaced.differ);
                 response.change_sets = u32::try_from(chunks.len()).unwrap_or(u32::MAX);
-                self.replace(chunks, seen).await?
+                self.replace(chunks, seen, differ).await?
             }
         };
         response.receipt = Some(receipt(&committed));
         Ok(response)
     }
 
-    /// Writes a hidden generation and publishes it with its last chunk.
+    /// Writes a hidden generation and publishes it with its last chunk, which the
+    /// guard refuses if too many of the zone's records differ from it.
     async fn replace(
         &self,
         chunks: Vec<Vec<RecordData>>,
         seen: Offset,
+        differ: u64,
     ) -> Result<Committed, WriteError> {
         let mut chunks = chunks.into_iter();
         let first = chunks.next().unwrap_or_default();
@@ -178,7 +181,7 @@ impl Import {
             for chunk in chunks {
                 self.hidden(Action::ExtendGeneration(generation, chunk), None).await?;
             }
-            self.visible(Action::PublishGeneration(generation, last), None).await
+            self.visible(Action::PublishGeneration(generation, last), None, differ).await
         };
         let written = written.await;
         if written.is_err() {
@@ -189,8 +192,14 @@ impl Import {
     }
 
     /// Commits what makes the import visible.
-    async fn visible(&self, action: Action, seen: Option<Offset>) -> Result<Committed, WriteError> {
+    async fn visible(
+        &self,
+        action: Action,
+        seen: Option<Offset>,
+        replaces: u64,
+    ) -> Result<Committed, WriteError> {
         let mut write = self.call.clone().write(self.zone.clone(), action)?;
+        write.replaces = replaces;
         (write.if_zone_version, write.override_guard) = (seen, self.override_guard);
         self.api.log.submit_in_turn(write).await?.await
     }

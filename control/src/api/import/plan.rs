@@ -49,9 +49,18 @@ pub(super) enum Plan {
         chunks: Vec<Vec<RecordData>>,
         /// The version that was seen.
         seen: Offset,
-        /// Number of records that go, if there is such a zone.
-        replaced: Option<u64>,
+        /// What goes, if there is such a zone.
+        replaced: Option<Replaced>,
     },
+}
+
+/// What a zone loses that is replaced.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Replaced {
+    /// Number of its records; all of them go.
+    pub(super) records: u64,
+    /// Records that are not again in what takes its place, without the SOA.
+    pub(super) differ: u64,
 }
 
 /// Why there is no plan.
@@ -86,7 +95,8 @@ pub(super) fn plan(
     if operations.is_empty() {
         return Ok(Plan::Nothing);
     }
-    if let Some(soa) = soa.filter(|soa| !operations.iter().any(|op| is_about(op, soa))) {
+    let changes_soa = |soa: &&Record| operations.iter().any(|op| is_about(op, soa));
+    if let Some(soa) = soa.as_ref().filter(|soa| !changes_soa(soa)) {
         return Err(PlanError::SerialStays(rdata::soa_serial(&soa.rdata).unwrap_or(0)));
     }
     let seen = state.version;
@@ -94,7 +104,10 @@ pub(super) fn plan(
         Plan::Change { operations, seen }
     } else {
         let chunks = limits.chunks(distinct(wanted));
-        Plan::Replace { chunks, seen, replaced: Some(state.records) }
+        let is_soa = |op: &Operation| soa.as_ref().is_some_and(|soa| is_about(op, soa));
+        let goes = |op: &&Operation| !matches!(op, Operation::Create(_)) && !is_soa(op);
+        let differ = operations.iter().filter(goes).count() as u64;
+        Plan::Replace { chunks, seen, replaced: Some(Replaced { records: state.records, differ }) }
     })
 }
 

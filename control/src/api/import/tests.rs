@@ -119,6 +119,29 @@ async fn a_zone_larger_than_a_set_is_published_whole_with_the_last() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_zone_is_not_replaced_by_another_one_as_large_without_a_word() {
+    let bench = bench(10);
+    bench.import(&file(1, 0..40, "")).await.unwrap();
+    let before = bench.records();
+    let unasked = async |owners, serial| {
+        let mut import = bench.start(None).await;
+        import.override_guard = false;
+        import.run(file(serial, owners, "").into_bytes()).await
+    };
+    let refused = unasked(100..140, 2).await.unwrap_err();
+    assert!(refused.message().contains("has 41 records, and 40 of them"), "{refused}");
+    assert!(refused.message().contains("--override-guard"), "{refused}");
+    assert_eq!(bench.records(), before);
+    let states = bench.api.log.view().unwrap().zone_states(&origin()).unwrap();
+    assert_eq!(states.hidden, None, "what was written of it is given up");
+    // What leaves most as it is passes, however much is new.
+    let done = unasked(0..70, 2).await.unwrap();
+    assert_eq!((done.created, done.deleted), (71, 41), "by a new generation");
+    assert!(unasked(0..70, 3).await.is_ok(), "the SOA alone");
+    bench.import(&file(4, 100..140, "")).await.expect("with a word");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_import_that_fails_on_its_way_leaves_the_zone_and_no_generation() {
     let bench = bench(10);
     bench.import(&file(5, 0..20, "")).await.unwrap();
@@ -173,7 +196,7 @@ async fn a_plan_that_was_overtaken_by_an_edit_changes_nothing() {
         let edit =
             RecordData { owner: Name::parse("edit", &origin()).unwrap(), ..wanted[0].clone() };
         let edit = change(vec![Operation::Create(edit)], Serial::AsWritten);
-        import.visible(edit, None).await.unwrap();
+        import.visible(edit, None, 0).await.unwrap();
         let (before, at) = (bench.records(), bench.head());
         let overtaken = import.carry_out(plan).await.unwrap_err();
         assert!(was_overtaken(&overtaken), "{overtaken}");
