@@ -20,7 +20,7 @@ use redb::{Database, ReadableDatabase, ReadableTable};
 use crate::access::{Authorized, Rights};
 
 use super::{
-    Committed, FleetRow, Write, WriteError, corrupt,
+    Committed, FleetRow, Times, Write, WriteError, corrupt,
     guards::Guards,
     idempotency,
     prepare::{self, Prepared},
@@ -50,8 +50,8 @@ pub(super) struct Done {
 
 /// What stands over the groups: when they are committed, and who does how much.
 pub(super) struct Context<'a> {
-    /// The time that is written down.
-    pub(super) now: SystemTime,
+    /// What time it is.
+    pub(super) now: Times,
     /// The guards of the writers.
     pub(super) guards: &'a mut Guards,
 }
@@ -91,7 +91,7 @@ pub(super) fn group(
         }
         let sets = done.outcomes.iter().flat_map(|outcome| &outcome.sets);
         tables.set_octets(octets + sets.map(|(_, set)| set.body.len() as u64).sum::<u64>())?;
-        idempotency::expire(&mut tables, now)?;
+        idempotency::expire(&mut tables, now.earlier())?;
         for row in fleet.values() {
             match &row.durable {
                 Some(position) => {
@@ -208,7 +208,7 @@ fn take(
     let now = context.now;
     let mut committed = Vec::with_capacity(sets.len());
     for set in sets {
-        committed.push(append(tables, &set, write, &mut states, now, done)?);
+        committed.push(append(tables, &set, write, &mut states, now.wall, done)?);
     }
     let zone_key = key::zone_key(write.zone());
     if states.is_empty() {
@@ -218,7 +218,7 @@ fn take(
     }
     let position = done.head;
     let answer = Committed { first, position, generation, replayed: false };
-    idempotency::keep(tables, write, &answer, now)?;
+    idempotency::keep(tables, write, &answer, now.later())?;
     let zone = write.zone().clone();
     Ok((answer, committed.into_iter().map(|set| (zone.clone(), set)).collect()))
 }

@@ -75,7 +75,8 @@ pub(super) fn keep(
     Ok(())
 }
 
-/// Forgets keys that are older than they are kept.
+/// Forgets keys that are older than they are kept, and none before: a call that is repeated after
+/// that is done again.
 pub(super) fn expire(tables: &mut Tables<'_>, now: SystemTime) -> Result<(), redb::Error> {
     let kept = u64::try_from(IDEMPOTENCY_KEPT.as_micros()).unwrap_or(u64::MAX);
     let oldest = micros(now).saturating_sub(kept);

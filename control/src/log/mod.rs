@@ -5,6 +5,7 @@
 mod access;
 mod backend;
 mod chain;
+mod clock;
 mod commit;
 mod corrupt;
 mod error;
@@ -34,6 +35,7 @@ use std::{
     task::{Context, Poll},
 };
 
+pub use clock::{Clock, Times};
 use edgesync_core::{
     change::Generation,
     position::{Offset, Position},

@@ -22,7 +22,8 @@ pub struct Retention {
 }
 
 impl Log {
-    /// The offset up to which the log is to be compacted now; none if nothing is to go.
+    /// The offset up to which the log is to be compacted now; none if nothing is to go. A set that is
+    /// dated after `now` is not old, and neither is what follows it.
     ///
     /// # Errors
     /// If the log cannot be read.

@@ -14,7 +14,7 @@ use redb::Database;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Compaction, FleetRow, Freeze, Released, Sampled, View, WriteError, access,
+    Clock, Compaction, FleetRow, Freeze, Released, Sampled, View, WriteError, access,
     commit::{self, Admission, Context, Outcome},
     corrupt::guarded,
     guards::Guards,
@@ -56,6 +56,7 @@ pub(super) struct Sequencer {
     told: Told,
     room: LogRoom,
     guards: Guards,
+    clock: Clock,
     sampler: Sampler,
     compacting: Option<Compacting>,
     /// What is to be kept of the fleet, and waits for room.
@@ -87,9 +88,9 @@ impl Sequencer {
         told: Told,
         room: LogRoom,
     ) -> Self {
-        let (guards, sampler) = (Guards::default(), Sampler::new());
+        let (guards, clock, sampler) = (Guards::default(), Clock::start(), Sampler::new());
         let (compacting, fleet) = (None, BTreeMap::new());
-        Self { database, recent, pins, told, room, guards, sampler, compacting, fleet }
+        Self { database, recent, pins, told, room, guards, clock, sampler, compacting, fleet }
     }
 
     /// Works until the queue is closed or the store fails. A failed store is not tried again: what
@@ -178,7 +179,7 @@ impl Sequencer {
         let writes: Vec<_> = taken.writes.drain(..).map(admit).collect();
         // They are not waited for; an edge has one, so they are few.
         let fleet = budget.little().map(|()| mem::take(&mut self.fleet)).unwrap_or_default();
-        let context = Context { now: SystemTime::now(), guards: &mut self.guards };
+        let context = Context { now: self.clock.now(), guards: &mut self.guards };
         let group = commit::group(&self.database, before, writes, &fleet, context)?;
         let at = Instant::now();
         let (mut answers, mut released) = (Vec::with_capacity(group.outcomes.len()), Vec::new());

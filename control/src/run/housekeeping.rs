@@ -11,19 +11,28 @@ use tokio::{
 
 use crate::{
     config::Config,
-    log::{Log, Retention},
+    log::{Clock, Log, Retention, Times},
     snapshot::Snapshots,
 };
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(10);
 
+/// How far the wall clock may be from what it was at the start and the time since, before that is said.
+const APART: Duration = Duration::from_secs(60);
+
 /// Keeps house, for ever.
 pub(super) async fn keep(log: Log, snapshots: Snapshots, config: watch::Receiver<Config>) {
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (clock, mut is_said) = (Clock::start(), false);
     loop {
         ticks.tick().await;
+        let now = clock.now();
+        if now.apart() > APART && !is_said {
+            tell_apart(now);
+            is_said = true;
+        }
         let tidied = snapshots.clone();
         let _ = spawn_blocking(move || tidied.tidy(Instant::now())).await;
         let keep = {
@@ -33,14 +42,24 @@ pub(super) async fn keep(log: Log, snapshots: Snapshots, config: watch::Receiver
                 octets: config.log.retention_size.as_u64(),
             }
         };
-        compact(&log, keep).await;
+        compact(&log, keep, now.earlier()).await;
         tell(&log);
     }
 }
 
-async fn compact(log: &Log, keep: Retention) {
+fn tell_apart(Times { wall, steady }: Times) {
+    let jumped = if wall > steady { "ahead of" } else { "behind" };
+    let by = wall.duration_since(steady).unwrap_or_else(|error| error.duration());
+    tracing::warn!(
+        "the host's clock is {} s {jumped} what it was at the start and the time since: it was set, or \
+         the host slept; until a restart the log and the keys of writes are kept by the earlier time",
+        by.as_secs()
+    );
+}
+
+async fn compact(log: &Log, keep: Retention, now: SystemTime) {
     let reader = log.clone();
-    let expired = spawn_blocking(move || reader.expired(keep, SystemTime::now())).await;
+    let expired = spawn_blocking(move || reader.expired(keep, now)).await;
     let upto = match expired {
         Ok(Ok(Some(upto))) if log.frozen().is_none() => upto,
         Ok(Err(error)) => return tracing::error!(%error, "the retention of the log cannot be kept"),

@@ -1,10 +1,13 @@
 //! What of the log is kept, released, guarded and restored.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant, SystemTime},
+};
 
-use edgesync_core::record::Record;
+use edgesync_core::{limits::IDEMPOTENCY_KEPT, record::Record};
 
-use super::*;
+use super::{commit::Context, guards::Guards, *};
 
 /// A zone of the SOA and so many addresses, `n0` on.
 async fn zone_of(log: &Log, addresses: u8) {
@@ -98,6 +101,45 @@ async fn retention_is_by_age_and_by_size() {
     log.compact(some).await.unwrap();
     assert_eq!(expired(hour, octets / 2, Duration::ZERO), None);
     assert!(log.view().unwrap().log_octets().unwrap() <= octets / 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_kept_for_a_day_and_not_for_less_when_the_wall_clock_jumps() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path()).unwrap();
+    create_zone(&log).await;
+    let write = keyed(change(vec![Operation::Create(a("x", 1))]), "key-1", 1);
+    log.commit(write.clone()).await.unwrap();
+    let (wall, steady) = (SystemTime::now(), Instant::now());
+    let clock = Clock::new(wall, steady);
+    let (day, years) = (IDEMPOTENCY_KEPT, IDEMPOTENCY_KEPT * 3_650);
+    let (little, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+    let looks = [
+        (clock.at(wall + years, steady + little), true, "a jump ahead"),
+        (clock.at(wall, steady + day * 2), true, "a clock that was set back"),
+        (clock.at(wall + day - minute, steady + day - minute), true, "not yet a day"),
+        (clock.at(wall + day + minute, steady + day + minute), false, "a day"),
+    ];
+    for (now, is_kept, when) in looks {
+        let context = Context { now, guards: &mut Guards::default() };
+        // A group that writes nothing but this forgets what has expired as well.
+        let row = FleetRow { edge: "a".to_owned(), durable: None };
+        let fleet = BTreeMap::from([(row.edge.clone(), row)]);
+        let head = *log.head().borrow();
+        commit::group(&log.shared.database, head, Vec::new(), &fleet, context).unwrap();
+        let found = log.commit(write.clone()).await;
+        assert_eq!(found.is_ok_and(|committed| committed.replayed), is_kept, "{when}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_dated_after_now_is_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path()).unwrap();
+    create_zone(&log).await;
+    let keep = Retention { age: Duration::ZERO, octets: u64::MAX };
+    let past = SystemTime::now() - Duration::from_secs(3_600);
+    assert_eq!(log.expired(keep, past).unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
