@@ -11,6 +11,7 @@ use edgesync_core::{
     digest::Digest,
     fold::{ZoneState, ZoneStates},
     key,
+    limits::CHUNK_OCTETS_MAX,
     name::Name,
     session::Filter,
     snapshot::{ChunkWriter, Manifest, Scope, SnapshotId},
@@ -23,7 +24,8 @@ use crate::log::{Log, View};
 
 /// Zones that are read at a time.
 const ZONES: usize = 500;
-/// Octets of a record in a snapshot's file, about.
+/// Octets of a record in a snapshot's file, about: enough to say at once that there is no room. What
+/// records really take is seen as they are written.
 const RECORD_OCTETS: u64 = 128;
 
 /// The longest rest after a chunk.
@@ -83,7 +85,7 @@ pub(super) fn make(
     view: Option<View>,
 ) -> Result<SnapshotFile, MakeError> {
     // Pinned before the view is there: what follows it cannot go in between.
-    let pin = log.pin(log.floor());
+    let from_floor = log.pin(log.floor());
     // Somebody may have tidied up.
     std::fs::create_dir_all(dir)?;
     let view = view.map_or_else(|| log.view(), Ok)?;
@@ -98,8 +100,9 @@ pub(super) fn make(
         chunks: Chunks::create(dir, id)?,
         manifest,
         began: Instant::now(),
+        disk: Disk { dir, min_free: log.min_free() },
     };
-    maker.check_space(dir, log.min_free())?;
+    maker.check_space()?;
     match maker.manifest.scope.clone() {
         Scope::Zone(zone) => {
             let states = view.zone_states(&zone)?;
@@ -112,11 +115,11 @@ pub(super) fn make(
     maker.finish_chunk()?;
     let Maker { chunks, manifest, .. } = maker;
     let manifest = Manifest { chunks: chunks.next(), ..manifest };
-    let low = pin;
-    let pin = log.pin(position.offset);
-    drop(low);
+    // Pinned where it stands before what was below is let go.
+    let stands = log.pin(position.offset);
+    drop(from_floor);
     metrics::counter!("edgesync_control_snapshots_made_total").increment(1);
-    Ok(chunks.finish(manifest, pin))
+    Ok(chunks.finish(manifest, stands))
 }
 
 /// A snapshot that is being made.
@@ -127,18 +130,32 @@ struct Maker<'a> {
     manifest: Manifest,
     /// When the chunk was begun.
     began: Instant,
+    disk: Disk<'a>,
+}
+
+/// Where the file is, and what has to stay free there for the log.
+struct Disk<'a> {
+    dir: &'a Path,
+    min_free: u64,
+}
+
+impl Disk<'_> {
+    /// The log's room is not taken from it: with less than that free, all writes would be refused.
+    fn check(&self, octets: u64) -> Result<(), MakeError> {
+        let free = room::free(self.dir);
+        let wanted = self.min_free.saturating_add(octets);
+        if free < wanted { Err(MakeError::Space { wanted, free }) } else { Ok(()) }
+    }
 }
 
 impl Maker<'_> {
-    /// The log's room is not taken from it.
-    fn check_space(&self, dir: &Path, min_free: u64) -> Result<(), MakeError> {
-        let free = room::free(dir);
+    /// Looks before anything is written.
+    fn check_space(&self) -> Result<(), MakeError> {
         let records = match &self.manifest.scope {
             Scope::Store => self.view.record_count()?,
             Scope::Zone(zone) => self.view.zone(zone)?.map_or(0, |state| state.records),
         };
-        let wanted = min_free.saturating_add(records.saturating_mul(RECORD_OCTETS));
-        if free < wanted { Err(MakeError::Space { wanted, free }) } else { Ok(()) }
+        self.disk.check(records.saturating_mul(RECORD_OCTETS))
     }
 
     fn zones(&mut self, filter: &Filter) -> Result<(), MakeError> {
@@ -199,6 +216,7 @@ impl Maker<'_> {
 
     fn finish_chunk(&mut self) -> Result<(), MakeError> {
         if !self.writer.is_empty() {
+            self.disk.check(CHUNK_OCTETS_MAX as u64)?;
             self.manifest.octets += self.writer.octets() as u64;
             let chunk = self.writer.finish(self.manifest.id, self.chunks.next())?;
             self.chunks.push(&chunk)?;
@@ -207,5 +225,51 @@ impl Maker<'_> {
             self.began = Instant::now();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Options;
+
+    #[test]
+    fn a_chunk_does_not_take_the_room_of_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(&Options {
+            dir: dir.path().to_owned(),
+            cache_bytes: 8 << 20,
+            recent_bytes: 1 << 20,
+            queue_bytes: 1 << 20,
+            min_free_bytes: 0,
+        });
+        let view = log.unwrap().view().unwrap();
+        let id = SnapshotId([1; 16]);
+        let manifest = Manifest {
+            id,
+            position: view.position().unwrap(),
+            scope: Scope::Store,
+            filter: Filter::All.hash(),
+            zones: 0,
+            records: 0,
+            octets: 0,
+            chunks: 0,
+        };
+        let mut maker = Maker {
+            view: &view,
+            writer: ChunkWriter::default(),
+            chunks: Chunks::create(dir.path(), id).unwrap(),
+            manifest,
+            began: Instant::now(),
+            disk: Disk { dir: dir.path(), min_free: 0 },
+        };
+        for (min_free, has_room) in [(0, true), (u64::MAX, false)] {
+            maker.disk.min_free = min_free;
+            maker.writer.zone(&Name::root(), &ZoneStates::default());
+            let finished = maker.finish_chunk();
+            assert_eq!(finished.is_ok(), has_room, "{finished:?}");
+            assert!(has_room || matches!(finished, Err(MakeError::Space { .. })));
+            assert_eq!(maker.chunks.next(), 1, "what had no room is not written");
+        }
     }
 }

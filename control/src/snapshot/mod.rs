@@ -52,7 +52,7 @@ struct Shared {
     dir: PathBuf,
     slots: Arc<Slots>,
     /// One is made at a time; who waits here may find it made.
-    making: tokio::sync::Mutex<()>,
+    making: Arc<tokio::sync::Mutex<()>>,
     files: Mutex<Vec<Kept>>,
 }
 
@@ -143,7 +143,7 @@ impl Snapshots {
             std::fs::remove_file(entry?.path())?;
         }
         let slots = Slots::new(at_once);
-        let (making, files) = (tokio::sync::Mutex::default(), Mutex::default());
+        let (making, files) = (Arc::default(), Mutex::default());
         Ok(Self { shared: Arc::new(Shared { log, dir, slots, making, files }) })
     }
 
@@ -175,10 +175,23 @@ impl Snapshots {
         if let Some((file, next)) = begun {
             return Ok(lease(file, next));
         }
-        let _making = self.shared.making.lock().await;
+        let making = Arc::clone(&self.shared.making).lock_owned().await;
         if let Some(file) = self.there(&scope, &filter, from) {
             return Ok(lease(file, 0));
         }
+        // Whoever asked may go away meanwhile. What is begun is finished all the same, and found by who
+        // comes next; else several would be made at once, each with a file and a pin, for nobody.
+        let this = self.clone();
+        let made = tokio::spawn(async move {
+            let _making = making;
+            this.make_for(scope, filter).await
+        });
+        let made = made.await.map_err(|error| MakeError::Panicked(error.to_string()))?;
+        Ok(lease(made?, 0))
+    }
+
+    /// Makes a snapshot of what is released, and keeps it.
+    async fn make_for(&self, scope: Scope, filter: Filter) -> Result<Arc<SnapshotFile>, Busy> {
         let head = *self.shared.log.head().borrow();
         if self.shared.log.frozen().is_some_and(|freeze| freeze.released != head) {
             return Err(Busy::Frozen);
@@ -192,7 +205,7 @@ impl Snapshots {
             return Err(Busy::Frozen);
         }
         self.files().push(Kept { file: Arc::clone(&file), filter });
-        Ok(lease(file, 0))
+        Ok(file)
     }
 
     /// Makes a snapshot of all zones, as a view shows them, for those who will need one while the
@@ -314,12 +327,16 @@ mod tests {
     };
 
     fn open(dir: &Path) -> (Log, Snapshots) {
+        open_with(dir, 0)
+    }
+
+    fn open_with(dir: &Path, min_free_bytes: u64) -> (Log, Snapshots) {
         let options = Options {
             dir: dir.to_owned(),
             cache_bytes: 8 << 20,
             recent_bytes: 1 << 20,
             queue_bytes: 1 << 20,
-            min_free_bytes: 0,
+            min_free_bytes,
         };
         let log = Log::open(&options).unwrap();
         let snapshots = Snapshots::open(log.clone(), dir.join("snapshots"), 1).unwrap();
@@ -362,6 +379,41 @@ mod tests {
         drop(again);
         snapshots.tidy(now + KEPT * 3);
         assert_eq!(snapshots.oldest(), None);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_snapshot_whose_session_has_ended_is_finished_and_found_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, snapshots) = open(dir.path());
+        write(&log, "example.com").await;
+        let edge: EdgeId = "a".parse().unwrap();
+        let get = || snapshots.get(&edge, Scope::Store, Filter::All, Offset::ZERO, None);
+        {
+            let mut cut = std::pin::pin!(get());
+            let begun = std::future::poll_fn(|context| {
+                std::task::Poll::Ready(cut.as_mut().poll(context).is_pending())
+            });
+            assert!(begun.await, "it is being made");
+        }
+        // Until it is whole, no other one is begun.
+        drop(snapshots.shared.making.lock().await);
+        let made: Vec<_> = snapshots.files().iter().map(|kept| kept.file.manifest.id).collect();
+        let lease = get().await.unwrap();
+        assert_eq!(made, [lease.manifest().id]);
+        assert_eq!(snapshots.files().len(), 1, "none was made beside it");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn without_room_no_snapshot_is_made_and_the_edge_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_log, snapshots) = open_with(dir.path(), u64::MAX);
+        let edge: EdgeId = "a".parse().unwrap();
+        let get = snapshots.get(&edge, Scope::Store, Filter::All, Offset::ZERO, None);
+        let Err(busy) = get.await else { panic!("there is no room") };
+        assert!(matches!(busy, Busy::Failed(MakeError::Space { .. })), "{busy}");
+        assert_eq!(busy.retry_after(), FAILED_RETRY);
+        let files = std::fs::read_dir(dir.path().join("snapshots")).unwrap();
+        assert_eq!(files.count(), 0, "and nothing is left of it");
     }
 
     #[tokio::test(flavor = "multi_thread")]
