@@ -66,10 +66,16 @@ fn edges(text: &str) -> Result<Edges, String> {
     }
 }
 
+const REACHED: &str = "reached";
+const TIMEOUT: &str = "timeout";
+const FROZEN: &str = "frozen";
+const HALTED: &str = "halted";
+
 /// How the wait went.
 #[derive(Debug, Serialize)]
 struct Waited {
     reached: bool,
+    end: &'static str,
     offset: u64,
     waited_seconds: f64,
     have: Vec<String>,
@@ -86,6 +92,13 @@ struct Missing {
 
 impl From<v1::WaitForOffsetResponse> for Waited {
     fn from(answer: v1::WaitForOffsetResponse) -> Self {
+        let end = match answer.end() {
+            _ if answer.reached => REACHED,
+            v1::WaitEnd::Frozen => FROZEN,
+            v1::WaitEnd::Halted => HALTED,
+            // An older control plane does not say it.
+            v1::WaitEnd::Timeout | v1::WaitEnd::Unspecified | v1::WaitEnd::Reached => TIMEOUT,
+        };
         let missing = answer.missing.into_iter().map(|edge| Missing {
             state: fleet::state(edge.state()),
             durable_offset: edge.durable_offset,
@@ -93,6 +106,7 @@ impl From<v1::WaitForOffsetResponse> for Waited {
         });
         Self {
             reached: answer.reached,
+            end,
             offset: answer.position.map_or(0, |position| position.offset),
             waited_seconds: format::seconds(answer.waited.as_ref()),
             have: answer.have,
@@ -106,13 +120,19 @@ impl Show for Waited {
         let seconds = format::seconds_text(self.waited_seconds);
         let have = format::count(self.have.len() as u64, "edge");
         let offset = self.offset;
-        let mut text = if self.reached {
-            format!("offset {offset} is durable on {have} after {seconds}\n")
-        } else {
-            let missing = self.missing.len();
-            format!(
-                "timed out after {seconds}: offset {offset} is durable on {have}, {missing} miss it\n"
-            )
+        let missing = self.missing.len();
+        let durable = format!("offset {offset} is durable on {have}");
+        let mut text = match self.end {
+            REACHED => format!("{durable} after {seconds}\n"),
+            FROZEN => format!(
+                "the release is frozen before offset {offset}: it is durable on {have}, {missing} miss it; \
+                 `edgesync unfreeze` releases it\n"
+            ),
+            HALTED => format!(
+                "not waited for any longer after {seconds}: {durable}, {missing} miss it, and too many of \
+                 them wait for a person; `edgesync fleet` says why, `edgesync edge resume` lets one go on\n"
+            ),
+            _ => format!("timed out after {seconds}: {durable}, {missing} miss it\n"),
         };
         if !self.missing.is_empty() {
             let cells = |edge: &Missing| {
@@ -157,7 +177,17 @@ mod tests {
             waited: Some(prost_types::Duration { seconds: 5, nanos: 0 }),
             have: vec!["fra".to_owned()],
             missing: vec![behind],
+            end: v1::WaitEnd::Timeout.into(),
         };
+        for (end, way_out) in [
+            (v1::WaitEnd::Frozen, "`edgesync unfreeze`"),
+            (v1::WaitEnd::Halted, "`edgesync edge resume`"),
+        ] {
+            let text =
+                Waited::from(v1::WaitForOffsetResponse { end: end.into(), ..answer.clone() });
+            let text = text.show();
+            assert!(!text.contains("timed out") && text.contains(way_out), "{text}");
+        }
         assert_eq!(
             Waited::from(answer).show(),
             "timed out after 5.000 s: offset 9 is durable on 1 edge, 1 miss it\n\

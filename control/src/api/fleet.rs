@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     access::Admitted,
-    fleet::{EdgeState, EdgeView, WaitError, Waited, Wanted},
+    fleet::{EdgeState, EdgeView, WaitEnd, WaitError, Waited, Wanted},
 };
 
 /// Time between two messages of `WatchEdges`, at the least.
@@ -65,10 +65,12 @@ impl FleetService for Api {
             waited = self.fleet.wait(Offset(position.offset), wanted, timeout) => waited,
             _ = drain.wait_for(|drain| *drain) => return Err(status::stopping()),
         };
-        let Waited { reached, waited, have, missing } =
-            waited.map_err(|error| status::wait(&error))?;
+        let done = waited.map_err(|error| status::wait(&error))?;
+        let reached = done.reached();
+        let Waited { end, waited, have, missing } = done;
         Ok(Response::new(v1::WaitForOffsetResponse {
             reached,
+            end: wait_end(end).into(),
             position: Some(position),
             waited: Some(duration(waited)),
             have: have.iter().map(EdgeId::to_string).collect(),
@@ -261,6 +263,15 @@ const fn state(state: EdgeState) -> v1::EdgeState {
         EdgeState::Halted => v1::EdgeState::Halted,
         EdgeState::Held => v1::EdgeState::Held,
         EdgeState::Snapshot => v1::EdgeState::Snapshot,
+    }
+}
+
+const fn wait_end(end: WaitEnd) -> v1::WaitEnd {
+    match end {
+        WaitEnd::Reached => v1::WaitEnd::Reached,
+        WaitEnd::Timeout => v1::WaitEnd::Timeout,
+        WaitEnd::Frozen => v1::WaitEnd::Frozen,
+        WaitEnd::Halted => v1::WaitEnd::Halted,
     }
 }
 

@@ -22,7 +22,7 @@ use edgesync_core::{
     position::{Offset, Position},
     session::{Ack, Halt, Hello},
 };
-pub use receipt::{WaitError, Waited, Wanted};
+pub use receipt::{WaitEnd, WaitError, Waited, Wanted};
 use tokio::sync::{Notify, watch};
 
 use self::{

@@ -11,6 +11,7 @@ use edgesync_core::{edge_id::EdgeId, position::Offset};
 use tokio::sync::Notify;
 
 use super::{EdgeView, Fleet, waits::Lack};
+use crate::log::Freeze;
 
 /// On which edges an offset is to be durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,11 +24,24 @@ pub enum Wanted {
     Ids(Vec<EdgeId>),
 }
 
+/// Why a wait came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitEnd {
+    /// The offset is durable on all that were wanted.
+    Reached,
+    /// The time was over.
+    Timeout,
+    /// The release is frozen before the offset.
+    Frozen,
+    /// So many edges wait for a person, or were forgotten, that it cannot come.
+    Halted,
+}
+
 /// How a wait went.
 #[derive(Clone, Debug)]
 pub struct Waited {
-    /// True if the offset is durable on all that were wanted.
-    pub reached: bool,
+    /// Why it came back.
+    pub end: WaitEnd,
     /// How long it took.
     pub waited: Duration,
     /// Who has it.
@@ -68,10 +82,23 @@ struct Waiting<'a> {
     over: Arc<Notify>,
 }
 
+impl Waited {
+    /// True if the offset is durable on all that were wanted.
+    #[must_use]
+    pub fn reached(&self) -> bool {
+        self.end == WaitEnd::Reached
+    }
+}
+
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.fleet.lock().waits.remove(self.number);
     }
+}
+
+/// True if no edge gets an offset until a person lets go.
+fn is_frozen(freeze: Option<&Freeze>, offset: Offset) -> bool {
+    freeze.is_some_and(|freeze| offset > freeze.released.offset)
 }
 
 impl Fleet {
@@ -92,24 +119,24 @@ impl Fleet {
             return Err(WaitError::BeyondHead { head });
         }
         let (ids, needed) = self.choose(wanted)?;
-        let waited = |have: Vec<EdgeId>, missing| Waited {
-            reached: have.len() >= needed,
-            waited: started.elapsed(),
-            have,
-            missing,
-        };
-        // What is released never goes back: an offset that is not frozen now will not be.
-        let frozen = offset > self.shared.log.released().borrow().offset;
+        // What is released never goes back: an offset that is not frozen now will not be. One that is
+        // just about to be released, after it became the head, is not frozen.
+        let frozen = is_frozen(self.shared.log.frozen().as_ref(), offset);
+        let mut end = if frozen { WaitEnd::Frozen } else { WaitEnd::Halted };
         let deadline = tokio::time::sleep(timeout);
         tokio::pin!(deadline);
         while let Some(waiting) = self.begin_wait(offset, &ids, needed).filter(|_| !frozen) {
             tokio::select! {
                 () = waiting.over.notified() => {}
-                () = &mut deadline => break,
+                () = &mut deadline => {
+                    end = WaitEnd::Timeout;
+                    break;
+                }
             }
         }
         let (have, missing) = self.split(offset, &ids);
-        Ok(waited(have, missing))
+        let end = if have.len() >= needed { WaitEnd::Reached } else { end };
+        Ok(Waited { end, waited: started.elapsed(), have, missing })
     }
 
     /// Begins to wait for what is missing; none if there is nothing to wait for.

@@ -109,9 +109,9 @@ async fn a_receipt_comes_with_the_last_ack_and_names_who_is_missing() {
     let (a, b) = (bench.admit("a", 1).unwrap(), bench.admit("b", 2).unwrap());
     bench.ack(&a);
     let waited = bench.wait(Wanted::All).await.unwrap();
-    assert!(!waited.reached && waited.waited >= Duration::from_millis(300));
+    assert!(!waited.reached() && waited.waited >= Duration::from_millis(300));
     assert_eq!((waited.have.len(), waited.missing[0].id.as_str()), (1, "b"));
-    assert!(bench.wait(Wanted::Count(1)).await.unwrap().reached);
+    assert!(bench.wait(Wanted::Count(1)).await.unwrap().reached());
     let fleet = bench.fleet.clone();
     let later = tokio::spawn(async move {
         fleet.wait(Offset(2), Wanted::All, Duration::from_secs(10)).await.unwrap()
@@ -121,9 +121,9 @@ async fn a_receipt_comes_with_the_last_ack_and_names_who_is_missing() {
     let latency = bench.fleet.edges()[1].latency;
     assert!((1_980..=2_020).contains(&latency.p50) && latency.count == 1, "{latency:?}");
     let waited = later.await.unwrap();
-    assert!(waited.reached && waited.waited < Duration::from_secs(5), "woken by the ack");
+    assert!(waited.reached() && waited.waited < Duration::from_secs(5), "woken by the ack");
     bench.fleet.leave(&b);
-    assert!(bench.wait(Wanted::All).await.unwrap().reached, "away, but it has it");
+    assert!(bench.wait(Wanted::All).await.unwrap().reached(), "away, but it has it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,7 +141,7 @@ async fn an_edge_that_comes_back_without_what_it_had_is_waited_for_again() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(!waiting.is_finished(), "what it had before says nothing of what it has now");
     bench.ack(&again);
-    assert!(waiting.await.unwrap().reached);
+    assert!(waiting.await.unwrap().reached());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,8 +173,47 @@ async fn a_halted_edge_is_named_at_once() {
     let (first, reason) = (Offset(1), "no such record".to_owned());
     bench.fleet.halted(&seat, Halt { first, last: first, held: false, reason });
     let waited = bench.fleet.wait(Offset(2), Wanted::All, Duration::from_secs(60)).await.unwrap();
-    assert!(!waited.reached && waited.waited < Duration::from_secs(5));
-    assert_eq!(waited.missing[0].state, EdgeState::Halted);
+    assert!(!waited.reached() && waited.waited < Duration::from_secs(5));
+    assert_eq!((waited.missing[0].state, waited.end), (EdgeState::Halted, WaitEnd::Halted));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_release_is_told_at_once_and_only_for_what_it_keeps() {
+    let bench = bench().await;
+    let seat = bench.admit("a", 1).unwrap();
+    let wait = async |offset| {
+        let patience = Duration::from_millis(100);
+        bench.fleet.wait(Offset(offset), Wanted::All, patience).await.unwrap()
+    };
+    bench.log.freeze("anna".to_owned(), String::new()).await.unwrap();
+    create_zone(&bench.log, "example.org").await;
+    let begun = Instant::now();
+    assert_eq!((wait(4).await.end, wait(3).await.end), (WaitEnd::Frozen, WaitEnd::Frozen));
+    assert!(begun.elapsed() < Duration::from_millis(100));
+    let released = wait(2).await;
+    assert_eq!(released.end, WaitEnd::Timeout, "it is on its way");
+    assert!(released.waited >= Duration::from_millis(100));
+    bench.ack(&seat);
+    assert!(wait(2).await.reached());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_just_become_the_head_is_not_taken_for_frozen() {
+    let bench = bench().await;
+    bench.admit("a", 1).unwrap();
+    let mut head = bench.log.head();
+    // The head is told before what is released, with a sample between them now and then.
+    for number in 0..300 {
+        let origin = format!("zone-{number}.example");
+        let write = create_zone(&bench.log, &origin);
+        let waited = async {
+            head.changed().await.unwrap();
+            let at = head.borrow_and_update().offset;
+            bench.fleet.wait(at, Wanted::All, Duration::from_millis(1)).await.unwrap().end
+        };
+        let ((), end) = tokio::join!(write, waited);
+        assert_eq!(end, WaitEnd::Timeout, "write {number}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,11 +223,11 @@ async fn the_newer_process_wins_once_and_the_zombies_acks_do_not_count() {
     let new = bench.admit("a", 2).unwrap();
     tokio::time::timeout(Duration::from_secs(5), old.fenced.notified()).await.unwrap();
     bench.ack(&old);
-    assert!(!bench.wait(Wanted::All).await.unwrap().reached, "invariant 13");
+    assert!(!bench.wait(Wanted::All).await.unwrap().reached(), "invariant 13");
     assert_eq!(bench.admit("a", 1).unwrap_err(), NotAdmitted::Fenced, "while the winner lives");
     bench.fleet.leave(&old);
     bench.ack(&new);
-    assert!(bench.wait(Wanted::All).await.unwrap().reached);
+    assert!(bench.wait(Wanted::All).await.unwrap().reached());
     bench.fleet.leave(&new);
     assert!(bench.admit("a", 1).is_ok(), "the winner is gone");
 }
@@ -266,5 +305,5 @@ async fn what_an_edge_says_it_has_does_not_count_before_the_log_has_found_it() {
     let mut stranger = hello("a", 1);
     stranger.position = Some(*bench.log.head().borrow());
     bench.fleet.admit(&stranger, None, Instant::now()).unwrap();
-    assert!(!bench.wait(Wanted::All).await.unwrap().reached);
+    assert!(!bench.wait(Wanted::All).await.unwrap().reached());
 }
