@@ -43,7 +43,8 @@ pub(super) async fn keep(log: Log, snapshots: Snapshots, config: watch::Receiver
             }
         };
         compact(&log, keep, now.earlier()).await;
-        tell(&log);
+        let told = log.clone();
+        let _ = spawn_blocking(move || tell(&told)).await;
     }
 }
 

@@ -267,6 +267,7 @@ impl ControlPlane {
         let (settings, stop) = (config.subscribe(), draining.clone());
         let api = Api::new(log.clone(), fleet.clone(), snapshots.clone(), settings, stop);
         let sync = SyncApi::new(log.clone(), fleet, snapshots, sync_config, draining.clone());
+        tasks.spawn(sync.clone().keep());
         tasks.spawn(access.clone().watch());
         let server = Server::new(api, sync, access.clone()).await;
         let health = server.health();

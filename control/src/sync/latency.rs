@@ -18,6 +18,12 @@ impl Spikes {
         Self(Arc::new(Mutex::new(SpikeWatch::new(Instant::now()))))
     }
 
+    /// Tells the worst time of the last minute, also when no ack has come in it.
+    pub(super) fn tell(&self, now: Instant) {
+        let worst = self.0.lock().unwrap_or_else(PoisonError::into_inner).worst(now);
+        metrics::gauge!("edgesync_control_latency_worst_seconds").set(worst);
+    }
+
     fn observe(&self, took: &[Duration], now: Instant) {
         let mut watch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let spikes = took.iter().filter(|took| watch.observe(**took, now)).count();
@@ -74,5 +80,24 @@ impl Journey {
             self.spikes.observe(&took, now);
         }
         took
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    #[test]
+    fn the_worst_time_of_a_minute_is_forgotten_after_it_also_without_acks() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let (spikes, now) = (Spikes::new(), Instant::now());
+        let told = || recorder.handle().render();
+        metrics::with_local_recorder(&recorder, || spikes.observe(&[Duration::from_secs(3)], now));
+        assert!(told().contains("latency_worst_seconds 3\n"), "{}", told());
+        let later = now + Duration::from_secs(61);
+        metrics::with_local_recorder(&recorder, || spikes.tell(later));
+        assert!(told().contains("latency_worst_seconds 0\n"), "{}", told());
     }
 }

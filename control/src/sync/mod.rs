@@ -13,7 +13,10 @@ use std::{
 
 use edgesync_core::session::{GoodbyeReason, ToEdge};
 use edgesync_proto::v1::{self, sync_service_server::SyncService};
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::interval,
+};
 use tonic::{Request, Response, Status, Streaming};
 
 use self::{latency::Spikes, outbound::Responses, session::Session};
@@ -55,7 +58,19 @@ impl SyncApi {
         let greeting = Arc::new(Semaphore::new(greeting));
         Self { log, fleet, snapshots, config, drain, greeting, spikes: Spikes::new() }
     }
+
+    /// Keeps the gauges of the sessions true, until it is dropped.
+    pub async fn keep(self) {
+        let mut ticks = interval(TELL);
+        loop {
+            ticks.tick().await;
+            self.spikes.tell(Instant::now());
+        }
+    }
 }
+
+/// How often the gauges of the sessions are told.
+const TELL: Duration = Duration::from_secs(1);
 
 /// Counts a session that was not let in.
 fn count_refused(reason: &'static str) {
