@@ -14,8 +14,18 @@ use super::{Write, WriteError};
 const KEPT: usize = 1_024;
 
 /// A window for each principal and zone.
-#[derive(Default)]
-pub(super) struct Guards(HashMap<(String, Name), ZoneGuard>);
+pub(super) struct Guards {
+    windows: HashMap<(String, Name), ZoneGuard>,
+    /// With how many windows those that are over are looked for next: twice as many as were left, so
+    /// that a write costs one look on average, however many windows there are.
+    sweep_at: usize,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Self { windows: HashMap::new(), sweep_at: KEPT }
+    }
+}
 
 impl Guards {
     /// Counts what a write is about to do; refuses it if it is too much, unless its caller has said
@@ -30,13 +40,11 @@ impl Guards {
         if write.override_guard || zone.visible.is_none() {
             return Ok(());
         }
-        if self.0.len() >= KEPT {
-            self.0.retain(|_, guard| !guard.is_over(now));
-        }
+        self.sweep(now);
         let place = (write.caller().principal.clone(), write.zone().clone());
         let Some(first) = sets.first().map(|set| set.first) else { return Ok(()) };
         let begin = || ZoneGuard::new(zone, first, now);
-        let guard = match self.0.entry(place) {
+        let guard = match self.windows.entry(place) {
             Entry::Vacant(entry) => entry.insert(begin()),
             Entry::Occupied(entry) => {
                 let guard = entry.into_mut();
@@ -55,5 +63,39 @@ impl Guards {
                 of: exceeded.of,
             }
         })
+    }
+
+    /// Throws away the windows that are over, if there are many. How many it has looked at.
+    fn sweep(&mut self, now: Instant) -> usize {
+        let windows = self.windows.len();
+        if windows < self.sweep_at {
+            return 0;
+        }
+        self.windows.retain(|_, guard| !guard.is_over(now));
+        self.sweep_at = KEPT.max(self.windows.len().saturating_mul(2));
+        windows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use edgesync_core::{limits::GUARD_WINDOW, position::Offset};
+
+    use super::*;
+
+    #[test]
+    fn many_windows_cost_a_write_no_look_at_each_of_them() {
+        let (mut guards, now) = (Guards::default(), Instant::now());
+        let (mut looks, writes) = (0, 20 * KEPT);
+        for number in 0..writes {
+            looks += guards.sweep(now);
+            let window = ZoneGuard::new(&ZoneStates::default(), Offset(1), now);
+            guards.windows.insert((number.to_string(), Name::root()), window);
+        }
+        assert!(looks <= 2 * writes, "{looks} looks for {writes} writes");
+        assert_eq!(guards.windows.len(), writes, "none is over");
+        guards.sweep_at = 0;
+        guards.sweep(now + GUARD_WINDOW);
+        assert_eq!((guards.windows.len(), guards.sweep_at), (0, KEPT));
     }
 }
