@@ -138,7 +138,8 @@ impl Stream for Responses {
         let mut writer = None;
         if line.messages.is_empty() {
             line.messages.shrink_to(ROOM_KEPT);
-            writer = line.writer.take().filter(|_| line.ended);
+            // Before the end the session waits for the stream to be gone, not for an empty line.
+            writer = if line.ended { line.writer.take() } else { None };
         }
         drop(line);
         wake(writer);
@@ -199,6 +200,20 @@ mod tests {
         timeout(PATIENCE, reader).await.unwrap().unwrap();
         timeout(PATIENCE, outbound.closed()).await.unwrap();
         outbound.send(heartbeat()).expect("nobody takes it, nobody minds");
+    }
+
+    #[tokio::test]
+    async fn a_session_whose_line_has_run_empty_is_still_told_that_the_stream_is_gone() {
+        let (outbound, mut responses) = channel();
+        let waiting = outbound.clone();
+        let closed = tokio::spawn(async move { waiting.closed().await });
+        tokio::task::yield_now().await;
+        outbound.send(heartbeat()).unwrap();
+        responses.next().await.unwrap().unwrap();
+        tokio::task::yield_now().await;
+        assert!(!closed.is_finished(), "the stream is there, and has read all");
+        drop(responses);
+        timeout(PATIENCE, closed).await.expect("it is woken").unwrap();
     }
 
     #[tokio::test]
