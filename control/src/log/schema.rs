@@ -221,6 +221,11 @@ impl LogEntry {
         read().map_err(malformed)
     }
 
+    /// Octets of the body in a value.
+    pub(super) const fn body_octets(value: &[u8]) -> u64 {
+        value.len().saturating_sub(LOG_HEAD + seal::OCTETS) as u64
+    }
+
     pub(super) fn read(last: u64, value: &[u8]) -> Result<Self, redb::Error> {
         let head = Self::read_head(last, value)?;
         let body = value.get(LOG_HEAD + seal::OCTETS..).unwrap_or_default();

@@ -32,6 +32,10 @@ const IDLE: Duration = Duration::from_millis(20);
 /// How long tidying up is put off if it is never idle.
 const BUSY: Duration = Duration::from_millis(250);
 
+/// Where it is never idle, a step of compaction is followed by so many times its own length without one:
+/// a write waits for few, and it still comes to its end.
+const COMPACT_REST: u32 = 4;
+
 /// What the sequencer tells the rest of the control plane.
 pub(super) struct Told {
     /// What is durable.
@@ -67,12 +71,18 @@ pub(super) struct Sequencer {
 #[derive(Default)]
 struct Compacting {
     upto: Offset,
+    /// When the next step may be taken while writes go on.
+    rests_until: Option<Instant>,
     /// Who has asked for it, or for as much of it.
     answers: Vec<oneshot::Sender<Result<Compaction, WriteError>>>,
     sets: u64,
 }
 
 impl Compacting {
+    fn has_rested(&self) -> bool {
+        self.rests_until.is_none_or(|until| Instant::now() >= until)
+    }
+
     fn answer(self, result: &Result<Compaction, WriteError>) {
         for answer in self.answers {
             let _ = answer.send(result.clone());
@@ -132,7 +142,9 @@ impl Sequencer {
             if let Some(order) = taken.order.take() {
                 self.carry_out(order)?;
             }
-            garbage |= self.compact()?;
+            if self.compacting.as_ref().is_some_and(|compacting| compacting.has_rested()) {
+                garbage |= self.compact()?;
+            }
             if garbage && purged.elapsed() >= BUSY && self.room.look().little().is_ok() {
                 garbage = tidy::purge(&self.database, *self.told.floor.borrow())?;
                 purged = Instant::now();
@@ -254,7 +266,9 @@ impl Sequencer {
         let pinned = self.pins.lowest().map_or(upto, |pinned| upto.min(pinned));
         let frozen = self.told.freeze.borrow().is_some();
         let limit = if frozen { Offset::ZERO } else { pinned };
-        let step = tidy::compact(&self.database, limit)?;
+        let began = Instant::now();
+        let step = tidy::compact(&self.database, limit, tidy::COMPACT_OCTETS)?;
+        compacting.rests_until = Some(Instant::now() + began.elapsed() * COMPACT_REST);
         compacting.sets += step.sets;
         if let Some(floor) = step.floor {
             self.told.floor.send_replace(floor.offset);

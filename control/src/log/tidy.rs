@@ -19,6 +19,8 @@ use super::{
 const PURGE_RECORDS: usize = 2_000;
 /// Change sets compacted in one step.
 const COMPACT_SETS: usize = 1_000;
+/// Octets of change sets compacted in one step; a step ends with the set that reaches them.
+pub(super) const COMPACT_OCTETS: u64 = 64 * 1024 * 1024;
 /// Rows of history that go with them in one step.
 const COMPACT_HISTORY: usize = 10_000;
 
@@ -69,18 +71,26 @@ pub(super) struct Compacted {
 
 /// Forgets some of the change sets that end at or before an offset, the oldest first. The floor moves
 /// in the same transaction: the log never begins with a gap (invariant 10).
-pub(super) fn compact(database: &Database, upto: Offset) -> Result<Compacted, redb::Error> {
+pub(super) fn compact(
+    database: &Database,
+    upto: Offset,
+    step_octets: u64,
+) -> Result<Compacted, redb::Error> {
     let transaction = Tables::begin(database)?;
     let mut done = Compacted { floor: None, sets: 0, more: false };
     {
         let mut tables = Tables::open(&transaction)?;
         let head = read_head(&tables)?;
         let mut gone = Vec::new();
-        let mut octets = tables.octets()?;
-        for row in tables.log.range(..=upto.0)?.take(COMPACT_SETS) {
+        let (octets, mut less) = (tables.octets()?, 0);
+        for row in tables.log.range(..=upto.0)? {
+            if gone.len() >= COMPACT_SETS || less >= step_octets {
+                done.more = true;
+                break;
+            }
             let (last, value) = row?;
-            let entry = LogEntry::read(last.value(), value.value())?;
-            octets = octets.saturating_sub(entry.body.len() as u64);
+            let entry = LogEntry::read_head(last.value(), value.value())?;
+            less += LogEntry::body_octets(value.value());
             done.floor = Some(Position { offset: entry.last, hash: entry.hash, ..head });
             gone.push(entry.last.0);
         }
@@ -89,11 +99,11 @@ pub(super) fn compact(database: &Database, upto: Offset) -> Result<Compacted, re
             tables.audit.remove(last)?;
         }
         done.sets = gone.len() as u64;
-        done.more = gone.len() == COMPACT_SETS || forget_history(&mut tables, upto)?;
+        done.more = done.more || forget_history(&mut tables, upto)?;
         if let Some(floor) = &done.floor {
             let value = schema::position_value(META_FLOOR, floor);
             tables.meta.insert(META_FLOOR, value.as_slice())?;
-            tables.set_octets(octets)?;
+            tables.set_octets(octets.saturating_sub(less))?;
         }
     }
     transaction.commit()?;

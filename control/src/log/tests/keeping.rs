@@ -211,6 +211,62 @@ async fn who_asks_for_a_compaction_while_another_goes_on_takes_nothing_from_it()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_step_of_compaction_is_bounded_in_octets_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path()).unwrap();
+    create_zone(&log).await;
+    for n in 0..5 {
+        log.commit(change(vec![Operation::Create(a("x", n))])).await.unwrap();
+    }
+    let entries = log.view().unwrap().entries(Offset::ZERO, usize::MAX).unwrap();
+    let head = log.head().borrow().offset;
+    let two: u64 = entries[..2].iter().map(|entry| entry.body.len() as u64).sum();
+    let step = tidy::compact(&log.shared.database, head, two).unwrap();
+    assert_eq!((step.sets, step.more), (2, true));
+    assert_eq!(step.floor.unwrap().offset, entries[1].last);
+    let left: u64 = entries[2..].iter().map(|entry| entry.body.len() as u64).sum();
+    assert_eq!(log.view().unwrap().log_octets().unwrap(), left);
+    let step = tidy::compact(&log.shared.database, head, u64::MAX).unwrap();
+    assert_eq!((step.sets, step.more), (4, false));
+    assert_eq!(log.view().unwrap().log_octets().unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compaction_comes_to_its_end_while_writes_never_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path()).unwrap();
+    create_zone(&log).await;
+    // More sets than two steps forget.
+    let mut pending = Vec::new();
+    for n in 0..2_500u16 {
+        let [high, low] = n.to_be_bytes();
+        let set = vec![Operation::Create(a(&format!("x{high}"), low))];
+        pending.push(log.submit(change(set)).await.unwrap());
+    }
+    for pending in pending {
+        pending.await.unwrap();
+    }
+    let (head, writer) = (log.head().borrow().offset, log.clone());
+    let (stop, stopped) = watch::channel(false);
+    let writes = tokio::spawn(async move {
+        for n in 0..=u8::MAX {
+            let [one, other] = ["y", "z"].map(|owner| change(vec![Operation::Create(a(owner, n))]));
+            // The next is in line before the last is answered.
+            let (one, other) =
+                (writer.submit(one).await.unwrap(), writer.submit(other).await.unwrap());
+            assert!(one.await.is_ok() && other.await.is_ok());
+            if *stopped.borrow() {
+                return true;
+            }
+        }
+        false
+    });
+    assert_eq!(log.compact(head).await.unwrap().floor, head);
+    stop.send_replace(true);
+    assert!(writes.await.unwrap(), "it has not waited for a rest");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_past_of_a_zone_is_told_back_to_the_floor() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path()).unwrap();
