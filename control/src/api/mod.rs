@@ -44,6 +44,8 @@ use crate::{
 
 /// Imports at a time; each holds a zone in memory.
 const IMPORTS: usize = 2;
+/// Restores at a time; no caller keeps one waiting, so they do not stand behind slow imports.
+const RESTORES: usize = 1;
 
 /// The services of the API, but for the sessions.
 #[derive(Clone)]
@@ -54,6 +56,7 @@ pub struct Api {
     config: watch::Receiver<Config>,
     drain: watch::Receiver<bool>,
     imports: Arc<Semaphore>,
+    restores: Arc<Semaphore>,
     limits: SetLimits,
 }
 
@@ -67,8 +70,9 @@ impl Api {
         config: watch::Receiver<Config>,
         drain: watch::Receiver<bool>,
     ) -> Self {
-        let imports = Arc::new(Semaphore::new(IMPORTS));
-        Self { log, fleet, snapshots, config, drain, imports, limits: SetLimits::default() }
+        let [imports, restores] = [IMPORTS, RESTORES].map(|most| Arc::new(Semaphore::new(most)));
+        let limits = SetLimits::default();
+        Self { log, fleet, snapshots, config, drain, imports, restores, limits }
     }
 
     /// What happens to the serial of a zone when one of its records is changed.

@@ -19,7 +19,7 @@ impl Api {
         offset: Offset,
         override_guard: bool,
     ) -> Result<v1::RestoreZoneResponse, Status> {
-        let import = Import::new(self, zone.clone(), call, override_guard).await?;
+        let import = Import::restore(self, zone.clone(), call, override_guard).await?;
         let response = match import.replayed().await? {
             Some(response) => response,
             None => {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use edgesync_core::{limits::IMPORT_OCTETS, name::Name};
 use edgesync_proto::v1::ImportZoneRequest;
 use tokio::time::timeout;
-use tonic::{Status, Streaming};
+use tokio_stream::{Stream, StreamExt};
+use tonic::Status;
 
 use crate::{
     access::Admitted,
@@ -16,6 +17,9 @@ use crate::{
 
 /// How long a caller may be silent: it keeps others from importing.
 const SILENCE: Duration = Duration::from_secs(30);
+/// How long all messages of an import may take: who sends a little each half a minute keeps others
+/// from importing as well.
+const WHOLE: Duration = Duration::from_secs(600);
 
 /// What a caller wants imported.
 pub(super) struct Gathered {
@@ -28,7 +32,19 @@ pub(super) struct Gathered {
 /// Takes in all messages of an import.
 pub(super) async fn gather(
     admitted: &Admitted,
-    mut messages: Streaming<ImportZoneRequest>,
+    messages: impl Stream<Item = Result<ImportZoneRequest, Status>> + Unpin,
+) -> Result<Gathered, Status> {
+    timeout(WHOLE, gather_all(admitted, messages)).await.unwrap_or_else(|_| {
+        Err(Status::deadline_exceeded(format!(
+            "the import's messages took more than {} s: divide the zone, or send it from nearer by",
+            WHOLE.as_secs()
+        )))
+    })
+}
+
+async fn gather_all(
+    admitted: &Admitted,
+    mut messages: impl Stream<Item = Result<ImportZoneRequest, Status>> + Unpin,
 ) -> Result<Gathered, Status> {
     let first = next(&mut messages).await?;
     let first = first.ok_or_else(|| Status::invalid_argument("the import has no message"))?;
@@ -67,9 +83,10 @@ pub(super) async fn gather(
 }
 
 async fn next(
-    messages: &mut Streaming<ImportZoneRequest>,
+    messages: &mut (impl Stream<Item = Result<ImportZoneRequest, Status>> + Unpin),
 ) -> Result<Option<ImportZoneRequest>, Status> {
-    timeout(SILENCE, messages.message()).await.unwrap_or_else(|_| {
+    let message = timeout(SILENCE, messages.next()).await;
+    message.map(Option::transpose).unwrap_or_else(|_| {
         Err(Status::deadline_exceeded(format!(
             "no message of the import came for {} s: send it again",
             SILENCE.as_secs()
@@ -91,6 +108,31 @@ fn add(text: &mut Vec<u8>, more: &[u8], most: usize) -> Result<(), Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A message each so often, without end.
+    fn slow(each: Duration) -> impl Stream<Item = Result<ImportZoneRequest, Status>> + Unpin {
+        let message = || ImportZoneRequest {
+            zone: "example.com".to_owned(),
+            text: b"\n".to_vec().into(),
+            ..ImportZoneRequest::default()
+        };
+        Box::pin(tokio_stream::iter(std::iter::repeat(())).then(move |()| async move {
+            tokio::time::sleep(each).await;
+            Ok(message())
+        }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_slowly_does_not_keep_others_from_importing_for_ever() {
+        for (each, most, why) in [(29, WHOLE, "600 s"), (31, SILENCE * 2, "30 s")] {
+            let begun = tokio::time::Instant::now();
+            let messages = slow(Duration::from_secs(each));
+            let cut = gather(&Admitted::unrestricted(), messages).await.err().unwrap();
+            assert_eq!(cut.code(), tonic::Code::DeadlineExceeded);
+            assert!(cut.message().contains(why), "{cut}");
+            assert!(begun.elapsed() <= most + Duration::from_secs(1), "{:?}", begun.elapsed());
+        }
+    }
 
     #[test]
     fn text_over_the_limit_is_refused_with_the_limit() {

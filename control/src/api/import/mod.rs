@@ -8,6 +8,8 @@
 mod gather;
 mod plan;
 
+use std::{sync::Arc, time::Duration};
+
 use edgesync_core::{
     name::Name,
     position::Offset,
@@ -16,7 +18,10 @@ use edgesync_core::{
 };
 use edgesync_proto::v1;
 pub(super) use plan::SetLimits;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 use tonic::{Request, Status, Streaming};
 
 use self::{
@@ -25,9 +30,14 @@ use self::{
 };
 use super::{Api, blocking, caller::Call, change, methods, receipt, status};
 use crate::{
-    access::Admitted,
+    access::{Admitted, exhausted},
     log::{Action, Committed, WriteError},
 };
+
+/// How long a caller waits for its turn before it is told to come back.
+const TURN: Duration = Duration::from_secs(10);
+const IMPORTS_RUN: &str = "as many imports are running as may be: try again when one has ended";
+const RESTORES_RUN: &str = "another zone is being restored: try again when that has ended";
 
 /// How often an import is planned anew because the zone was changed while it was planned.
 const ATTEMPTS: u32 = 5;
@@ -40,7 +50,7 @@ pub(super) async fn import(
 ) -> Result<v1::ImportZoneResponse, Status> {
     let admitted = Admitted::of(&request)?;
     let caller = admitted.caller(methods::IMPORT_ZONE.name);
-    let permit = permit(api).await?;
+    let permit = permit(&api.imports, IMPORTS_RUN).await?;
     let gathered = gather(&admitted, request.into_inner()).await?;
     let call = Call { admitted, caller, idempotency: gathered.idempotency };
     let (zone, override_guard) = (gathered.zone, gathered.override_guard);
@@ -49,10 +59,12 @@ pub(super) async fn import(
     done.map_err(|error| Status::internal(format!("the import failed: {error}")))?
 }
 
-/// Leave to hold a zone in memory.
-async fn permit(api: &Api) -> Result<OwnedSemaphorePermit, Status> {
-    let permit = api.imports.clone().acquire_owned().await;
-    permit.map_err(|_| status::stopping())
+/// Leave to hold a zone in memory; who does not get it soon is told why.
+async fn permit(places: &Arc<Semaphore>, why: &str) -> Result<OwnedSemaphorePermit, Status> {
+    match timeout(TURN, Arc::clone(places).acquire_owned()).await {
+        Ok(permit) => permit.map_err(|_| status::stopping()),
+        Err(_) => Err(exhausted(why, TURN)),
+    }
 }
 
 /// Reads a zone file and checks what needs no zone.
@@ -90,14 +102,15 @@ impl Import {
         self.make_equal(wanted).await
     }
 
-    /// Something else than an import that makes a zone equal to what is wanted.
-    pub(super) async fn new(
+    /// A restore, which makes a zone equal to what it was.
+    pub(super) async fn restore(
         api: &Api,
         zone: Name,
         call: Call,
         override_guard: bool,
     ) -> Result<Self, Status> {
-        Ok(Self { api: api.clone(), zone, call, override_guard, _permit: permit(api).await? })
+        let permit = permit(&api.restores, RESTORES_RUN).await?;
+        Ok(Self { api: api.clone(), zone, call, override_guard, _permit: permit })
     }
 
     /// The answer that an earlier call with the same idempotency key got.

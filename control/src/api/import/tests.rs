@@ -10,7 +10,6 @@ use tonic::Code;
 
 use super::*;
 use crate::{
-    access::Admitted,
     config::Config,
     fleet::{AdmissionConfig, Fleet},
     log::{Caller, IdempotencyKey, Log, Options},
@@ -247,4 +246,30 @@ async fn a_record_that_stands_twice_is_taken_once() {
         assert_eq!(bench.records().len(), 21);
         assert_eq!(bench.import(&twice).await.unwrap(), v1::ImportZoneResponse::default());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_does_not_wait_for_imports_and_an_import_not_for_ever() {
+    let bench = bench(10);
+    bench.import(&file(1, 0..5, "")).await.unwrap();
+    let then = bench.head();
+    bench.import(&file(2, 0..6, "")).await.unwrap();
+    let running = [bench.start(None).await, bench.start(None).await];
+    let call = running[0].call.clone();
+    let restored = bench.api.restore(call, origin(), then, true);
+    let restored = timeout(TURN / 2, restored).await.expect("imports keep none waiting");
+    assert_eq!(restored.unwrap().deleted, 1);
+    drop(running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_turn_is_told_after_a_while_to_come_back() {
+    let places = Arc::new(Semaphore::new(1));
+    let first = permit(&places, IMPORTS_RUN).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let told = permit(&places, IMPORTS_RUN).await.unwrap_err();
+    assert_eq!((told.code(), told.message()), (Code::ResourceExhausted, IMPORTS_RUN));
+    assert_eq!(begun.elapsed(), TURN);
+    drop(first);
+    assert!(permit(&places, IMPORTS_RUN).await.is_ok());
 }
