@@ -37,7 +37,7 @@ Exit codes:
   0  done
   1  refused, or failed
   2  wrong use of the command
-  3  `wait` timed out
+  3  `wait` timed out, or waits in vain
   4  `edge verify`, `audit verify` or `demo` found a difference
   5  cannot reach the server";
 
@@ -161,9 +161,11 @@ pub enum Command {
     Apply(ApplyArgs),
     /// Show the edges: what each has, how far it is behind, how fast changes reach it.
     Fleet(FleetArgs),
-    /// Wait until an offset is durable on the edges; exit code 3 if it is not in time.
+    /// Wait until an offset is durable on the edges; exit code 3 if it is not in time, or cannot be
+    /// because the release is frozen or an edge waits for a person.
     Wait(WaitArgs),
-    /// Keep all further changes from the edges; they are still taken, and become durable.
+    /// Stop releasing changes to the edges. Writes are still accepted and durable; `edgesync unfreeze`
+    /// releases them.
     Freeze(FreezeArgs),
     /// Let the edges have what was kept from them.
     Unfreeze,

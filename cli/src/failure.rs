@@ -47,6 +47,14 @@ pub enum Failure {
         /// Why.
         reason: String,
     },
+    /// The server, or what stands before it, does not take it now.
+    #[error("{server} does not take it now: {reason}")]
+    NotNow {
+        /// Its URL or socket.
+        server: String,
+        /// Why.
+        reason: String,
+    },
     /// The server refused.
     #[error("{message}")]
     Refused {
@@ -106,7 +114,7 @@ impl Failure {
             (_, text) => text,
         };
         match status.code() {
-            Code::Unavailable => Self::Lost { server: server.to_owned(), reason: message },
+            Code::Unavailable => Self::NotNow { server: server.to_owned(), reason: message },
             code => Self::Refused { code, message },
         }
     }
@@ -118,7 +126,7 @@ impl Failure {
             Self::OutputClosed => 0,
             Self::Usage(_) => 2,
             Self::Pki(refusal) if refusal.is_usage() => 2,
-            Self::Unreachable { .. } | Self::Lost { .. } => 5,
+            Self::Unreachable { .. } | Self::Lost { .. } | Self::NotNow { .. } => 5,
             Self::Secret(_)
             | Self::Refused { .. }
             | Self::InFile { .. }
@@ -209,7 +217,12 @@ mod tests {
             (1, "edgesync: error: no zone `x.`")
         );
         assert_eq!(Failure::Usage(String::new()).code(), 2);
-        assert_eq!(Failure::from_status(&Status::unavailable("draining"), "s").code(), 5);
+        let not_now = Failure::from_status(&Status::unavailable("the store failed: x"), "s");
+        assert_eq!(not_now.code(), 5);
+        assert_eq!(
+            not_now.line().unwrap(),
+            "edgesync: error: s does not take it now: the store failed: x"
+        );
         let codes = [Outcome::Done, Outcome::TimedOut, Outcome::Differs].map(Outcome::code);
         assert_eq!(codes, [0, 3, 4]);
     }

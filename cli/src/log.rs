@@ -26,10 +26,10 @@ pub struct LogArgs {
     /// Only changes of this zone.
     #[arg(long, value_name = "ORIGIN", default_value = "", hide_default_value = true)]
     pub zone: String,
-    /// From this offset on [default: the last 100 change sets].
+    /// From this offset on [default: the last change sets, 100 or as many as --limit says].
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub from: u64,
-    /// At most so many change sets [default: all].
+    /// At most so many change sets [default: 100, or with --from all that follow].
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub limit: u32,
     /// Show all changes of each set, not only the first ten.
@@ -54,20 +54,22 @@ pub enum LogCommand {
 struct Compacted {
     floor: u64,
     change_sets: u64,
+    kept: String,
 }
 
 impl Show for Compacted {
     fn show(&self) -> String {
         let sets = format::count(self.change_sets, "change set");
-        format!("{sets} forgotten; the log begins after offset {}", self.floor)
+        let kept = if self.kept.is_empty() { String::new() } else { format!("; {}", self.kept) };
+        format!("{sets} forgotten; the log begins after offset {}{kept}", self.floor)
     }
 }
 
 async fn compact(upto: u64, server: &Server, printer: &mut Printer) -> Result<Outcome, Failure> {
     let answer = server.fleet().compact_log(v1::CompactLogRequest { upto }).await;
-    let v1::CompactLogResponse { floor, change_sets } =
+    let v1::CompactLogResponse { floor, change_sets, kept } =
         answer.map_err(server.failure())?.into_inner();
-    printer.value(&Compacted { floor, change_sets })?;
+    printer.value(&Compacted { floor, change_sets, kept })?;
     Ok(Outcome::Done)
 }
 
@@ -171,6 +173,14 @@ mod tests {
             "5  2023-11-14T22:13:20Z  example.com.  by anna from 127.0.0.1:5, \
              RecordService/CreateRecord\n    create 0\n"
         );
+    }
+
+    #[test]
+    fn what_keeps_the_log_is_told_with_what_is_forgotten() {
+        let mut compacted = Compacted { floor: 7, change_sets: 2, kept: String::new() };
+        assert_eq!(compacted.show(), "2 change sets forgotten; the log begins after offset 7");
+        compacted.kept = "what follows offset 7 is kept".to_owned();
+        assert!(compacted.show().ends_with("offset 7; what follows offset 7 is kept"));
     }
 
     #[test]

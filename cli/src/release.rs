@@ -15,7 +15,7 @@ use crate::{
 /// Arguments of `freeze`.
 #[derive(Debug, Args)]
 pub struct FreezeArgs {
-    /// Why: one line, shown to whoever asks.
+    /// Why: one line of at most 200 characters (what is longer is cut), shown to whoever asks.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub reason: String,
 }

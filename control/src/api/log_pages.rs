@@ -2,7 +2,10 @@
 //! it.
 
 use edgesync_core::{change::Change, name::Name, position::Offset};
-use edgesync_proto::{convert::decode_set, v1};
+use edgesync_proto::{
+    convert::{decode_set, zone_of_set},
+    v1,
+};
 use tonic::Status;
 
 use super::{
@@ -15,8 +18,11 @@ use crate::{
     log::{LogEntry, View},
 };
 
-/// Change sets that are shown when the caller does not say from where on.
+/// Change sets that are shown when the caller says neither from where on nor how many.
 const LAST: usize = 100;
+/// Change sets before the end of the log that a caller may ask for without saying from where on: their
+/// places are looked for before anything is sent.
+const LAST_MOST: usize = 100_000;
 /// Octets of change sets that are read at a time.
 const READ_OCTETS: usize = 256 * 1024;
 /// Lines of one message at the most.
@@ -46,7 +52,7 @@ pub(super) async fn open(
     let from = message.from;
     blocking(move || {
         let after = match from {
-            0 => before_last(&view, zone.as_ref(), limit.map_or(LAST, |limit| limit.min(LAST)))?,
+            0 => before_last(&view, zone.as_ref(), limit.unwrap_or(LAST).min(LAST_MOST))?,
             from => Offset(from).before(),
         };
         // What is compacted is told before anything is sent.
@@ -89,20 +95,19 @@ fn unreadable(entry: &LogEntry, error: &impl std::fmt::Display) -> Status {
 }
 
 fn zone_of(entry: &LogEntry) -> Result<Name, Status> {
-    let set = decode_set(entry.body.clone());
-    set.map(|set| set.zone).map_err(|error| unreadable(entry, &error))
+    zone_of_set(entry.body.clone()).map_err(|error| unreadable(entry, &error))
 }
 
 impl LogPages {
     /// The messages for a change set; none if it is of another zone. One with many changes comes
     /// in several messages of the same offsets.
     fn messages(&self, entry: &LogEntry) -> Result<Vec<v1::ListLogResponse>, Status> {
-        let set = decode_set(entry.body.clone()).map_err(|error| unreadable(entry, &error))?;
-        if self.zone.as_ref().is_some_and(|zone| *zone != set.zone)
-            || !self.admitted.sees(&set.zone)
-        {
+        // A set may have 100,000 changes; whose it is can be told without them.
+        let zone = zone_of(entry)?;
+        if self.zone.as_ref().is_some_and(|wanted| *wanted != zone) || !self.admitted.sees(&zone) {
             return Ok(Vec::new());
         }
+        let set = decode_set(entry.body.clone()).map_err(|error| unreadable(entry, &error))?;
         let audit = self.view.audit(entry.last).map_err(|error| status::store(&error))?;
         let (principal, peer, method) =
             audit.map(|who| (who.principal, who.peer, who.method)).unwrap_or_default();

@@ -5,7 +5,10 @@ use edgesync_proto::v1;
 use tonic::Status;
 
 use super::{Api, status};
-use crate::{fleet::WaitError, log::Caller};
+use crate::{
+    fleet::WaitError,
+    log::{Caller, Compaction, KeptBy},
+};
 
 /// Characters of a reason.
 const REASON_CHARS: usize = 200;
@@ -18,8 +21,23 @@ impl Api {
             return Err(status::wait(&WaitError::BeyondHead { head }));
         }
         let done = self.log.compact(upto).await.map_err(|error| status::refused(&error))?;
-        tracing::info!(%upto, floor = %done.floor, sets = done.sets, "log compacted");
-        Ok(v1::CompactLogResponse { floor: done.floor.0, change_sets: done.sets })
+        let Compaction { floor, sets, kept } = done;
+        let kept = match kept {
+            // It may be that some was forgotten before the freeze; most often none was.
+            Some(KeptBy::Freeze) => {
+                return Err(Status::failed_precondition(
+                    "the release is frozen, and edges could get no snapshot in place of what is \
+                     forgotten: `edgesync unfreeze` first",
+                ));
+            }
+            Some(KeptBy::Snapshot(at)) => format!(
+                "what follows offset {at} is kept: a snapshot that edges take begins there, or one is \
+                 being made; try again when they have it, or 10 minutes after they stop to take it"
+            ),
+            None => String::new(),
+        };
+        tracing::info!(%upto, %floor, sets, kept, "log compacted");
+        Ok(v1::CompactLogResponse { floor: floor.0, change_sets: sets, kept })
     }
 
     /// Keeps all that follows from the edges.

@@ -10,7 +10,7 @@ use edgesync_core::{
     position::Offset,
     record::Record,
 };
-use edgesync_proto::convert::decode_set;
+use edgesync_proto::convert::{ConvertError, decode_set, zone_of_set};
 
 use super::{
     ReadError, View,
@@ -98,13 +98,18 @@ impl View {
             let Some(last) = entries.last() else { break };
             after = last.last;
             for entry in entries {
-                let set = decode_set(entry.body)
-                    .map_err(|error| HistoryError::Malformed(entry.first, error.to_string()))?;
+                let malformed =
+                    |error: ConvertError| HistoryError::Malformed(entry.first, error.to_string());
+                // Most are of other zones, and need not be read for that.
+                if zone_of_set(entry.body.clone()).map_err(malformed)? != *zone {
+                    continue;
+                }
+                let set = decode_set(entry.body.clone()).map_err(malformed)?;
                 // The set that holds the offset itself counts as after it: it is all or nothing.
                 let switches = |change: &Change| {
                     matches!(change, Change::ZoneCreate | Change::ZonePublish | Change::ZoneDelete)
                 };
-                if set.zone == *zone && set.changes.iter().any(switches) {
+                if set.changes.iter().any(switches) {
                     return Ok(self.replaced_at(zone, entry.last)?);
                 }
             }

@@ -119,6 +119,17 @@ pub struct Compaction {
     pub floor: Offset,
     /// Number of change sets that were forgotten.
     pub sets: u64,
+    /// What kept more from being forgotten, if something did.
+    pub kept: Option<KeptBy>,
+}
+
+/// What keeps change sets from being forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeptBy {
+    /// No snapshot could take their place.
+    Freeze,
+    /// A snapshot that edges take, or that is being made, needs what follows this offset.
+    Snapshot(Offset),
 }
 
 impl Log {
@@ -174,7 +185,8 @@ impl Log {
     /// Commits a write; returns when it is durable.
     ///
     /// # Errors
-    /// If it is refused, or cannot be made durable. Nothing is changed then.
+    /// If it is refused, and then nothing is changed; or if the store fails, and then it is not known
+    /// before a restart whether it is.
     pub async fn commit(&self, write: Write) -> Result<Committed, WriteError> {
         self.submit(write).await?.await
     }

@@ -14,7 +14,7 @@ use redb::Database;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Clock, Compaction, FleetRow, Freeze, Released, Sampled, View, WriteError, access,
+    Clock, Compaction, FleetRow, Freeze, KeptBy, Released, Sampled, View, WriteError, access,
     commit::{self, Admission, Context, Outcome},
     corrupt::guarded,
     guards::Guards,
@@ -263,9 +263,12 @@ impl Sequencer {
             return Ok(has_done_some);
         }
         let upto = compacting.upto;
-        let pinned = self.pins.lowest().map_or(upto, |pinned| upto.min(pinned));
-        let frozen = self.told.freeze.borrow().is_some();
-        let limit = if frozen { Offset::ZERO } else { pinned };
+        let pinned = self.pins.lowest().filter(|pinned| *pinned < upto);
+        let (limit, kept) = match (self.told.freeze.borrow().is_some(), pinned) {
+            (true, _) => (Offset::ZERO, Some(KeptBy::Freeze)),
+            (false, Some(pinned)) => (pinned, Some(KeptBy::Snapshot(pinned))),
+            (false, None) => (upto, None),
+        };
         let began = Instant::now();
         let step = tidy::compact(&self.database, limit, tidy::COMPACT_OCTETS)?;
         compacting.rests_until = Some(Instant::now() + began.elapsed() * COMPACT_REST);
@@ -277,7 +280,7 @@ impl Sequencer {
             self.compacting = Some(compacting);
         } else {
             let (floor, sets) = (*self.told.floor.borrow(), compacting.sets);
-            compacting.answer(&Ok(Compaction { floor, sets }));
+            compacting.answer(&Ok(Compaction { floor, sets, kept }));
         }
         Ok(true)
     }

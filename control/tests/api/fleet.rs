@@ -166,6 +166,8 @@ async fn the_log_tells_who_changed_what() {
     assert!(entry.changes[1].starts_with("edit "), "the SOA that was raised with it");
     assert!(entry.size > 0 && entry.committed.is_some());
 
+    let more = log(&control, v1::ListLogRequest { limit: 120, ..request.clone() }).await;
+    assert_eq!((more.len(), &more[20..]), (120, &last[..]));
     let ten = log(&control, v1::ListLogRequest { limit: 10, ..request.clone() }).await;
     assert_eq!(ten, last[90..]);
     let whole = log(&control, v1::ListLogRequest { from: 1, ..request.clone() }).await;
@@ -185,7 +187,12 @@ async fn the_log_tells_who_changed_what() {
     refused(Code::InvalidArgument, control.fleet().list_log(in_zone("a..b", 0)).await);
     // What is kept has fewer of a zone than are shown.
     let upto = whole[141].last;
-    control.fleet().compact_log(v1::CompactLogRequest { upto }).await.unwrap();
+    let compact = || async { control.fleet().compact_log(v1::CompactLogRequest { upto }).await };
+    control.fleet().freeze(v1::FreezeRequest::default()).await.unwrap();
+    let told = refused(Code::FailedPrecondition, compact().await);
+    assert!(told.contains("`edgesync unfreeze`"), "{told}");
+    control.fleet().unfreeze(v1::UnfreezeRequest {}).await.unwrap();
+    assert_eq!(compact().await.unwrap().into_inner().floor, upto);
     assert_eq!(log(&control, in_zone(ZONE, 0)).await, whole[142..]);
     assert_eq!(log(&control, in_zone("example.org", 0)).await, []);
 }

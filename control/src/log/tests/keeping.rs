@@ -50,11 +50,18 @@ async fn compaction_forgets_up_to_an_offset_and_keeps_the_hash_there() {
     assert_eq!(octets, entries.iter().map(|entry| entry.body.len() as u64).sum::<u64>());
     let pin = log.pin(entries[9].last);
     let pinned = log.compact(floor.last).await.unwrap();
-    assert_eq!(pinned, Compaction { floor: entries[9].last, sets: 10 });
+    assert_eq!(
+        pinned,
+        Compaction {
+            floor: entries[9].last,
+            sets: 10,
+            kept: Some(KeptBy::Snapshot(entries[9].last))
+        }
+    );
     drop(pin);
     // An offset within a set keeps the set.
     let done = log.compact(floor.last.next()).await.unwrap();
-    assert_eq!(done, Compaction { floor: floor.last, sets: 10 });
+    assert_eq!(done, Compaction { floor: floor.last, sets: 10, kept: None });
     for reopened in [false, true] {
         let log = if reopened {
             log.close().await;
@@ -153,7 +160,7 @@ async fn a_frozen_release_stays_where_it_is_over_a_restart_and_keeps_the_log() {
     assert_eq!((*log.released().borrow(), *log.head().borrow()), (frozen, after.position));
     assert_eq!(
         log.compact(frozen.offset).await.unwrap(),
-        Compaction { floor: Offset::ZERO, sets: 0 }
+        Compaction { floor: Offset::ZERO, sets: 0, kept: Some(KeptBy::Freeze) }
     );
     log.close().await;
     drop(log);
