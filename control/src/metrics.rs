@@ -200,7 +200,11 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             Counter,
             "edgesync_control_session_ends_total",
             Unit::Count,
-            "Sessions that have ended, by reason.",
+            "Sessions that have ended, by reason: disconnected (the stream ended), closed (the protocol was \
+             broken), refused (a message that is none, or no right to the zones), draining (the control \
+             plane stops, or the edge's zones have changed), fenced (a newer process has the edge's id), \
+             timeout (no answer to heartbeats), busy (to come back later), stuck (it acks and does not \
+             read), snapshot_failed (its file cannot be read), log_failed, panicked.",
         ),
         (
             Gauge,
@@ -214,7 +218,8 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
             Unit::Count,
             "Sessions that were not let in, by reason: rate (more edges come than may begin in a \
              second), full (no room for another session), greeting (too many streams have not yet \
-             said which edge they are of), fenced (a newer process has the edge's id).",
+             said which edge they are of), fenced (a newer process has the edge's id), not_allowed (it may \
+             have none of the zones that it asks for, or is not the edge that it says it is).",
         ),
         (
             Histogram,
@@ -289,6 +294,13 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
         // Station 7: the fleet.
         (
             Counter,
+            "edgesync_control_diverged_edges_total",
+            Unit::Count,
+            "Edges that came with a history that is not this log's, and were given a snapshot; the log says \
+             which, and why.",
+        ),
+        (
+            Counter,
             "edgesync_control_fenced_total",
             Unit::Count,
             "Sessions ended because a newer process came with their edge's id.",
@@ -316,9 +328,10 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
 };
 
 /// Counters without labels: there from the start, so that their first increase is seen as one.
-const FROM_THE_START: [&str; 5] = [
+const FROM_THE_START: [&str; 6] = [
     "edgesync_control_changes_total",
     "edgesync_control_corrupt_reads_total",
+    "edgesync_control_diverged_edges_total",
     "edgesync_control_fenced_total",
     "edgesync_control_latency_spikes_total",
     "edgesync_control_reserve_given_total",

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use edgesync_proto::v1::{
-    CompactLogRequest, EdgeState, Hello, ListEdgesRequest, Nack, SnapshotBegin, StagedSnapshot,
-    sync_response::Message,
+    CompactLogRequest, EdgeState, Hello, ListEdgesRequest, Nack, Position, SnapshotBegin,
+    StagedSnapshot, sync_response::Message,
 };
 
 use crate::harness::{Control, Edge};
@@ -60,7 +60,9 @@ async fn an_edge_that_holds_its_snapshot_is_held_and_takes_no_more_of_it() {
     let made_at = control.head().await;
     let compact = async |upto| {
         let done = control.fleet().compact_log(CompactLogRequest { upto }).await;
-        done.unwrap().into_inner().floor
+        let done = done.unwrap().into_inner();
+        assert_eq!(done.kept.contains("a snapshot"), done.floor < upto, "{}", done.kept);
+        done.floor
     };
     assert_eq!(compact(made_at).await, made_at);
     let mut edge = Edge::open(&control).await;
@@ -82,5 +84,25 @@ async fn an_edge_that_holds_its_snapshot_is_held_and_takes_no_more_of_it() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(row().await.snapshot, None);
+    control.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edge_of_another_history_is_told_to_who_looks_after_the_control_plane() {
+    let control = Control::with_zone().await;
+    let diverged = async || {
+        let page = control.page("/metrics").await;
+        let value =
+            |line: &str| line.strip_prefix("edgesync_control_diverged_edges_total ")?.parse().ok();
+        page.lines().find_map(value).unwrap_or(0_u64)
+    };
+    let before = diverged().await;
+    let mut edge = Edge::open(&control).await;
+    let (log_id, history_hash) = (vec![9; 16].into(), vec![9; 32].into());
+    let position = Some(Position { log_id, offset: 1, history_hash });
+    edge.hello_with("fra-1", Hello { position, ..Hello::default() });
+    let welcome = edge.next().await.unwrap();
+    assert!(matches!(welcome, Message::Welcome(_)), "{welcome:?}");
+    assert!(diverged().await > before);
     control.stop().await;
 }

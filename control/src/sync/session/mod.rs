@@ -13,8 +13,8 @@ use edgesync_core::{
     edge_id::EdgeId,
     position::{Offset, Position},
     session::{
-        Ack, Filter, GoodbyeReason, Hello, Sender, SenderConfig, SenderInput, SenderOutput,
-        ToControl, ToEdge,
+        Ack, Filter, GoodbyeReason, Hello, Sender, SenderConfig, SenderInput, SenderOutput, Start,
+        ToControl, ToEdge, Welcome,
     },
     snapshot::{Manifest, Scope},
 };
@@ -271,6 +271,7 @@ impl Session {
 
     fn send(&mut self, message: ToEdge) {
         match &message {
+            ToEdge::Welcome(Welcome { start, .. }) => self.tell_start(start),
             // In a storm there are thousands; the metrics count them.
             ToEdge::Goodbye { reason: GoodbyeReason::Busy, message, .. } => {
                 tracing::debug!(message, "goodbye");
@@ -287,6 +288,16 @@ impl Session {
             let edge = self.seat.as_ref().map(Seat::to_string).unwrap_or_default();
             tracing::warn!(edge, "an edge acks and does not read: its session ends");
             self.over = Some("stuck");
+        }
+    }
+
+    /// An edge whose history is another one is told to whoever looks after the control plane, too: it
+    /// may be the control plane that has lost something (invariant 12).
+    fn tell_start(&self, start: &Start) {
+        if let Start::Snapshot { diverged: true, reason, .. } = start {
+            let edge = self.seat.as_ref().map(Seat::to_string).unwrap_or_default();
+            tracing::warn!(edge, reason, "the history of an edge is not this log's");
+            metrics::counter!("edgesync_control_diverged_edges_total").increment(1);
         }
     }
 
