@@ -122,8 +122,15 @@ async fn upkeep(handle: PrometheusHandle) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// The metrics of a page that have no help.
+    pub(crate) fn undescribed(page: &str) -> Vec<&str> {
+        let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let names = types.filter_map(|line| line.split(' ').next());
+        names.filter(|name| !page.contains(&format!("# HELP {name} "))).collect()
+    }
 
     impl Metrics {
         /// Without a recorder for the process.
@@ -132,7 +139,7 @@ mod tests {
         }
     }
 
-    fn rendered(record: impl FnOnce()) -> String {
+    pub(crate) fn rendered(record: impl FnOnce()) -> String {
         let recorder = recorder().unwrap();
         let metrics = Metrics { handle: recorder.handle(), version: "1.2.3" };
         ::metrics::with_local_recorder(&recorder, record);

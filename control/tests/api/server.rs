@@ -182,3 +182,17 @@ async fn a_start_that_cannot_be_names_what_is_in_the_way() {
     assert!(matches!(error, RunError::Open(_)), "{error}");
     assert!(error.to_string().contains("log.redb"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_metric_of_a_running_control_plane_says_what_it_is() {
+    let control = Control::with_zone().await;
+    let _edge = Edge::connect(&control, "a").await;
+    control.create("www", "A", "192.0.2.1").await.unwrap();
+    let page = control.page("/metrics").await;
+    let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let names: Vec<_> = types.filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.contains(&"edgesync_control_connections"), "{page}");
+    let silent: Vec<_> =
+        names.iter().filter(|name| !page.contains(&format!("# HELP {name} "))).collect();
+    assert_eq!(silent, [&""; 0], "{page}");
+}

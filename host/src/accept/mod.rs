@@ -85,6 +85,7 @@ impl Acceptor {
     /// The connections whose peers are known, until the stream is dropped.
     pub fn incoming(self) -> impl Stream<Item = io::Result<Paced<Conn>>> {
         let Self { listener, tls, limits, prefix } = self;
+        describe(prefix);
         let (ready, connections) = mpsc::channel(WAITING);
         let handshakes = Arc::new(Semaphore::new(limits.handshakes));
         let strangers = Arc::new(Semaphore::new(limits.strangers));
@@ -98,6 +99,20 @@ impl Acceptor {
             Ok(Paced::new(conn, limits.pace, standing))
         })
     }
+}
+
+/// Tells the recorder what the metrics of connections are.
+fn describe(prefix: &str) {
+    metrics::describe_gauge!(
+        format!("{prefix}_connections"),
+        metrics::Unit::Count,
+        "Connections that are open and whose handshake is done."
+    );
+    metrics::describe_counter!(
+        format!("{prefix}_connections_refused_total"),
+        metrics::Unit::Count,
+        "Connections that were refused, by reason; the log has a line for some of them."
+    );
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {

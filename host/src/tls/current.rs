@@ -61,6 +61,7 @@ impl<T: Side> Current<T> {
     }
 
     fn begin(files: TlsFiles, prefix: &'static str) -> (Self, Keeper<T>) {
+        describe(prefix);
         let (current, watched) = watch::channel(Err("the files of TLS are not loaded".to_owned()));
         for result in ["ok", "error"] {
             metrics::counter!(format!("{prefix}_tls_reloads_total"), "result" => result)
@@ -90,6 +91,20 @@ impl<T: Side> Current<T> {
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// Tells the recorder what the metrics of TLS are.
+fn describe(prefix: &str) {
+    metrics::describe_counter!(
+        format!("{prefix}_tls_reloads_total"),
+        metrics::Unit::Count,
+        "Times that new files of TLS were there; result is ok or error, which keeps the old ones."
+    );
+    metrics::describe_gauge!(
+        format!("{prefix}_certificate_ends_seconds"),
+        metrics::Unit::Seconds,
+        "When the certificate in use ends, in seconds since 1970."
+    );
 }
 
 impl<T: Side> Keeper<T> {

@@ -137,6 +137,19 @@ async fn who_has_nothing_good_yet_waits_for_it() {
     keeping.abort();
 }
 
+#[test]
+fn what_is_told_of_the_files_is_described() {
+    use crate::metrics::tests::{rendered, undescribed};
+    let page = rendered(|| {
+        let dir = Dir::new();
+        Current::<ServerSide>::load(dir.files("server"), "test").unwrap();
+    });
+    for name in ["test_tls_reloads_total", "test_certificate_ends_seconds"] {
+        assert!(page.contains(&format!("# HELP {name} ")), "{page}");
+    }
+    assert_eq!(undescribed(&page), [""; 0], "{page}");
+}
+
 /// What both sides come to: the client's word, and the certificate that the server has seen.
 async fn meet(server: &TlsFiles, client: &TlsFiles, name: &str) -> Result<Option<String>, String> {
     let server = Material::load(server).and_then(ServerSide::make).unwrap();
