@@ -23,7 +23,7 @@ use edgesync_core::{
 use redb::ReadableTable;
 use tokio::{
     sync::watch,
-    task::spawn_blocking,
+    task::{JoinError, spawn_blocking},
     time::{Instant, timeout},
 };
 
@@ -60,6 +60,9 @@ pub struct Scrub {
     /// What was found that is not what was written; 0 is good.
     pub faults: u64,
 }
+
+/// Reads the next part; false if all is read.
+type Step = fn(&mut Scrub, &Log) -> bool;
 
 /// What the next step reads.
 #[derive(Debug)]
@@ -126,6 +129,15 @@ impl Scrub {
             }
         });
         !matches!(self.next, Next::End)
+    }
+
+    /// Says how it went.
+    fn tell(&self, took: Duration) {
+        let Self { zones, records, faults, .. } = self;
+        tracing::info!(zones, records, faults, ?took, "the log's store is scrubbed");
+        metrics::gauge!(FAULTS).set(number(*faults));
+        metrics::gauge!(LAST_TOOK).set(took);
+        metrics::gauge!(LAST_END).set(Duration::from_micros(micros(SystemTime::now())));
     }
 
     /// Takes a fault down.
@@ -242,16 +254,21 @@ impl Scrub {
 impl Log {
     /// Scrubs at once, and then once a day, until `stop` turns true. Nothing of it holds the log
     /// open after that.
-    pub async fn keep_scrubbing(self, mut stop: watch::Receiver<bool>) {
+    pub async fn keep_scrubbing(self, stop: watch::Receiver<bool>) {
+        self.keep_stepping(Scrub::step, stop).await;
+    }
+
+    /// A scrub that fails ends the day's, and none of those after it.
+    async fn keep_stepping(self, step: Step, mut stop: watch::Receiver<bool>) {
         loop {
             let started = Instant::now();
-            let Some(scrub) = self.scrub(&mut stop).await else { return };
-            let took = started.elapsed();
-            let Scrub { zones, records, faults, .. } = scrub;
-            tracing::info!(zones, records, faults, ?took, "the log's store is scrubbed");
-            metrics::gauge!(FAULTS).set(number(faults));
-            metrics::gauge!(LAST_TOOK).set(took);
-            metrics::gauge!(LAST_END).set(Duration::from_micros(micros(SystemTime::now())));
+            match self.scrub(step, &mut stop).await {
+                Ok(None) => return,
+                Ok(Some(scrub)) => scrub.tell(started.elapsed()),
+                Err(error) => {
+                    tracing::error!(%error, "the scrub of the log's store has failed; it begins anew in a day");
+                }
+            }
             if pause(EVERY, &mut stop).await {
                 return;
             }
@@ -259,21 +276,25 @@ impl Log {
     }
 
     /// Scrubs once, slowly; none if it was stopped.
-    async fn scrub(&self, stop: &mut watch::Receiver<bool>) -> Option<Scrub> {
+    async fn scrub(
+        &self,
+        step: Step,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Option<Scrub>, JoinError> {
         let mut scrub = Scrub { stop: Some(stop.clone()), ..Scrub::default() };
         loop {
             let (started, log) = (Instant::now(), self.clone());
-            let step = spawn_blocking(move || {
-                let more = scrub.step(&log);
+            let stepped = spawn_blocking(move || {
+                let more = step(&mut scrub, &log);
                 (scrub, more)
             });
             let more;
-            (scrub, more) = step.await.ok()?;
+            (scrub, more) = stepped.await?;
             if pause(started.elapsed().saturating_mul(PAUSE), stop).await {
-                return None;
+                return Ok(None);
             }
             if !more {
-                return Some(scrub);
+                return Ok(Some(scrub));
             }
         }
     }
@@ -288,4 +309,36 @@ async fn pause(time: Duration, stop: &mut watch::Receiver<bool>) -> bool {
 #[allow(clippy::cast_precision_loss)]
 const fn number(count: u64) -> f64 {
     count as f64
+}
+
+#[cfg(test)]
+#[allow(clippy::panic)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::log::Options;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_scrub_that_panics_is_not_the_last() {
+        static STEPS: AtomicU32 = AtomicU32::new(0);
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(&Options {
+            dir: dir.path().to_owned(),
+            cache_bytes: 8 << 20,
+            recent_bytes: 1 << 20,
+            queue_bytes: 1 << 20,
+            min_free_bytes: 0,
+        });
+        let step: Step = |_, _| match STEPS.fetch_add(1, Ordering::Relaxed) {
+            0 => panic!("a test's panic"),
+            _ => false,
+        };
+        let (stop, stopped) = watch::channel(false);
+        let scrubbing = tokio::spawn(log.unwrap().keep_stepping(step, stopped));
+        tokio::time::sleep(EVERY * 2).await;
+        stop.send_replace(true);
+        scrubbing.await.unwrap();
+        assert!(STEPS.load(Ordering::Relaxed) >= 2);
+    }
 }

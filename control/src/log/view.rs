@@ -78,18 +78,22 @@ impl View {
     /// # Errors
     /// If the store cannot be read.
     pub fn floor(&self) -> Result<Position, redb::Error> {
-        let meta = self.transaction.open_table(META)?;
-        match meta.get(META_FLOOR)? {
-            Some(floor) => schema::read_position(META_FLOOR, floor.value()),
-            None => Ok(Position::genesis(self.position()?.log)),
-        }
+        guarded(|| {
+            let meta = self.transaction.open_table(META)?;
+            match meta.get(META_FLOOR)? {
+                Some(floor) => schema::read_position(META_FLOOR, floor.value()),
+                None => Ok(Position::genesis(self.head()?.log)),
+            }
+        })
     }
 
     /// Why not all is released to edges, if it is not.
     pub(super) fn freeze(&self) -> Result<Option<Freeze>, redb::Error> {
-        let meta = self.transaction.open_table(META)?;
-        let freeze = meta.get(META_RELEASE)?;
-        freeze.map(|freeze| Freeze::read(freeze.value())).transpose()
+        guarded(|| {
+            let meta = self.transaction.open_table(META)?;
+            let freeze = meta.get(META_RELEASE)?;
+            freeze.map(|freeze| Freeze::read(freeze.value())).transpose()
+        })
     }
 
     /// Octets of the log's change sets.
@@ -97,10 +101,12 @@ impl View {
     /// # Errors
     /// If the store cannot be read.
     pub fn log_octets(&self) -> Result<u64, redb::Error> {
-        let meta = self.transaction.open_table(META)?;
-        let stored = meta.get(META_OCTETS)?;
-        stored.map_or(Ok(0), |octets| {
-            schema::read_meta(META_OCTETS, octets.value())?.number().map_err(malformed)
+        guarded(|| {
+            let meta = self.transaction.open_table(META)?;
+            let stored = meta.get(META_OCTETS)?;
+            stored.map_or(Ok(0), |octets| {
+                schema::read_meta(META_OCTETS, octets.value())?.number().map_err(malformed)
+            })
         })
     }
 
@@ -184,16 +190,20 @@ impl View {
         generation: Generation,
         mut each: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let store = |error: redb::StorageError| E::from(error.into());
-        let table = self.transaction.open_table(RECORDS).map_err(|error| E::from(error.into()))?;
         let prefix = key::generation_prefix(generation);
-        for row in table.range(prefix.as_slice()..).map_err(store)? {
-            let (key, value) = row.map_err(store)?;
-            if !key.value().starts_with(&prefix) {
-                break;
-            }
-            let value = schema::record_value(key.value(), value.value()).map_err(E::from)?;
-            each(key.value(), value)?;
+        let begin = || {
+            let table = self.transaction.open_table(RECORDS)?;
+            Ok(table.range(prefix.as_slice()..)?)
+        };
+        let mut rows = guarded(begin)?;
+        // What is done with a row is not guarded: a panic there is no damage of the store.
+        while let Some((key, value)) = guarded(|| {
+            let Some((key, value)) = rows.next().transpose()? else { return Ok(None) };
+            // A damaged page may say that they lie outside of it, which is found out by looking.
+            let (is_within, _) = (key.value().starts_with(&prefix), value.value());
+            Ok(is_within.then_some((key, value)))
+        })? {
+            each(key.value(), schema::record_value(key.value(), value.value())?)?;
         }
         Ok(())
     }
@@ -203,7 +213,7 @@ impl View {
     /// # Errors
     /// If the store cannot be read.
     pub fn record_count(&self) -> Result<u64, redb::Error> {
-        Ok(self.transaction.open_table(RECORDS)?.len()?)
+        guarded(|| Ok(self.transaction.open_table(RECORDS)?.len()?))
     }
 
     /// The hidden generations that are being written, or were when their writer ended.

@@ -34,7 +34,7 @@ pub(super) async fn keep(log: Log, snapshots: Snapshots, config: watch::Receiver
             is_said = true;
         }
         let tidied = snapshots.clone();
-        let _ = spawn_blocking(move || tidied.tidy(Instant::now())).await;
+        aside("snapshots", move || tidied.tidy(Instant::now())).await;
         let keep = {
             let config = config.borrow();
             Retention {
@@ -44,8 +44,17 @@ pub(super) async fn keep(log: Log, snapshots: Snapshots, config: watch::Receiver
         };
         compact(&log, keep, now.earlier()).await;
         let told = log.clone();
-        let _ = spawn_blocking(move || tell(&told)).await;
+        aside("gauges", move || tell(&told)).await;
     }
+}
+
+/// Does what may block. What panics in it is told, and tried again at the next look.
+async fn aside<T: Send + 'static>(
+    what: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let done = spawn_blocking(work).await;
+    done.inspect_err(|error| tracing::error!(what, %error, "housekeeping has failed")).ok()
 }
 
 fn tell_apart(Times { wall, steady }: Times) {
@@ -60,10 +69,12 @@ fn tell_apart(Times { wall, steady }: Times) {
 
 async fn compact(log: &Log, keep: Retention, now: SystemTime) {
     let reader = log.clone();
-    let expired = spawn_blocking(move || reader.expired(keep, now)).await;
+    let expired = aside("retention", move || reader.expired(keep, now)).await;
     let upto = match expired {
-        Ok(Ok(Some(upto))) if log.frozen().is_none() => upto,
-        Ok(Err(error)) => return tracing::error!(%error, "the retention of the log cannot be kept"),
+        Some(Ok(Some(upto))) if log.frozen().is_none() => upto,
+        Some(Err(error)) => {
+            return tracing::error!(%error, "the retention of the log cannot be kept");
+        }
         _ => return,
     };
     if let Ok(done) = log.compact(upto).await
