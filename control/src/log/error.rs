@@ -3,7 +3,8 @@
 use edgesync_core::{limits::GUARD_PERCENT, name::Name, position::Offset, stage::Refused};
 use edgesync_host::room::Shortage;
 
-/// Why a write did not happen. Nothing was changed.
+/// Why a write did not happen. Nothing was changed; only of [`WriteError::Store`] that is not known before
+/// a restart has recovered the store, since a failed sync may have kept the write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// It breaks a rule.
@@ -66,7 +67,7 @@ pub enum WriteError {
     #[error("the change set is empty: give at least one operation")]
     Empty,
     /// There is too little room for it; all that is there is read and streamed.
-    #[error("nothing was written: {0}; writes go on by themselves then")]
+    #[error("nothing was written: {0}. Writes resume by themselves once there is room.")]
     DiskFull(#[from] Shortage),
     /// The control plane stops.
     #[error("the control plane is stopping: try again")]
@@ -75,6 +76,9 @@ pub enum WriteError {
     #[error("the log's store is damaged where the write reads it: {0}; restore a backup")]
     Damaged(String),
     /// The store failed; nothing is accepted until a restart has recovered it.
-    #[error("the log's store failed: {0}; restart edgesync-control to recover")]
+    #[error(
+        "the log's store failed: {0}; restart edgesync-control to recover, and only then is it known \
+         whether this write was kept: read, or repeat it with the same idempotency key"
+    )]
     Store(String),
 }
