@@ -184,6 +184,13 @@ impl Applying<'_> {
             Failure::Lost { server, reason } => {
                 Failure::Lost { server, reason: format!("{reason} ({progress})") }
             }
+            // What was sent before it may have been on its way to be committed.
+            Failure::NotNow { server, reason } => {
+                let reason = format!(
+                    "{reason} ({progress}); a block that was not answered may still have been done"
+                );
+                Failure::NotNow { server, reason }
+            }
             Failure::Refused { code, message } if code != Code::NotFound => {
                 Failure::Refused { code, message: format!("{message} ({progress})") }
             }
