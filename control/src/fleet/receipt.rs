@@ -97,7 +97,7 @@ impl Drop for Waiting<'_> {
 }
 
 /// True if no edge gets an offset until a person lets go.
-fn is_frozen(freeze: Option<&Freeze>, offset: Offset) -> bool {
+pub(super) fn is_frozen(freeze: Option<&Freeze>, offset: Offset) -> bool {
     freeze.is_some_and(|freeze| offset > freeze.released.offset)
 }
 

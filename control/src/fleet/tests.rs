@@ -190,30 +190,15 @@ async fn a_frozen_release_is_told_at_once_and_only_for_what_it_keeps() {
     let begun = Instant::now();
     assert_eq!((wait(4).await.end, wait(3).await.end), (WaitEnd::Frozen, WaitEnd::Frozen));
     assert!(begun.elapsed() < Duration::from_millis(100));
+    assert!(
+        !receipt::is_frozen(None, Offset(4)),
+        "it is only that the head is told before it is released"
+    );
     let released = wait(2).await;
     assert_eq!(released.end, WaitEnd::Timeout, "it is on its way");
     assert!(released.waited >= Duration::from_millis(100));
     bench.ack(&seat);
     assert!(wait(2).await.reached());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_has_just_become_the_head_is_not_taken_for_frozen() {
-    let bench = bench().await;
-    bench.admit("a", 1).unwrap();
-    let mut head = bench.log.head();
-    // The head is told before what is released, with a sample between them now and then.
-    for number in 0..300 {
-        let origin = format!("zone-{number}.example");
-        let write = create_zone(&bench.log, &origin);
-        let waited = async {
-            head.changed().await.unwrap();
-            let at = head.borrow_and_update().offset;
-            bench.fleet.wait(at, Wanted::All, Duration::from_millis(1)).await.unwrap().end
-        };
-        let ((), end) = tokio::join!(write, waited);
-        assert_eq!(end, WaitEnd::Timeout, "write {number}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

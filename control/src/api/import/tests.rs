@@ -249,7 +249,7 @@ async fn a_record_that_stands_twice_is_taken_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restore_does_not_wait_for_imports_and_an_import_not_for_ever() {
+async fn a_restore_does_not_wait_for_imports() {
     let bench = bench(10);
     bench.import(&file(1, 0..5, "")).await.unwrap();
     let then = bench.head();
