@@ -1,6 +1,7 @@
 //! Whole conversations in memory: the two ends in a world of their own, whose stream is cut, delayed,
 //! and repeated wherever the test says.
 
+mod repairs;
 mod snapshots;
 mod strange;
 mod world;

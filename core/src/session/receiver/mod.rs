@@ -3,23 +3,26 @@
 //! [`ReceiverInput::Installed`], the store's own words.
 
 mod changes;
+mod repairs;
 mod snapshot;
 mod steps;
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::VecDeque,
     time::{Duration, Instant},
 };
 
-use self::snapshot::{HandedOut, Incoming};
 pub use self::steps::{ReceiverInput, ReceiverOutput};
+use self::{
+    repairs::Repairs,
+    snapshot::{HandedOut, Incoming},
+};
 use super::{
     Ack, Filter, GoodbyeReason, Halt, Hello, PROTOCOL_OLDEST, Start, ToControl, ToEdge, Welcome,
     assembly::Assembly,
 };
 use crate::{
     limits::{FENCED_WAIT, HEARTBEATS_MISSED},
-    name::Name,
     position::{Offset, Position},
     snapshot::Staged,
 };
@@ -65,10 +68,7 @@ pub struct Receiver {
     replacing: bool,
     /// What is there is of another history: what comes may be older.
     diverged: bool,
-    /// Zones whose repair was asked for on this stream.
-    asked: HashSet<Name>,
-    /// When zones were repaired.
-    repaired: HashMap<Name, Instant>,
+    repairs: Repairs,
     /// The last position that this stream has brought, and the last that was acked on it. What an
     /// earlier stream brought is not acked before this one has brought it again.
     seen: Offset,
@@ -101,8 +101,7 @@ impl Receiver {
             said_position: None,
             replacing: false,
             diverged: false,
-            asked: HashSet::new(),
-            repaired: HashMap::new(),
+            repairs: Repairs::default(),
             filter: identity.filter.clone(),
             identity,
             seen: Offset::ZERO,
@@ -221,7 +220,7 @@ impl Receiver {
                 self.assembly = Assembly::default();
                 (self.incoming, self.replacing) = (None, false);
                 self.halted = self.halted.take().or(self.set_aside.take());
-                self.asked.clear();
+                self.repairs.forget_asked();
             }
         }
     }
@@ -298,6 +297,7 @@ impl Receiver {
                 self.compare(progress, sample);
                 self.ack(Duration::ZERO);
                 self.sign(now);
+                self.ask_for_repair(now);
             }
             _ => self.broken("a message came out of turn"),
         }
@@ -362,6 +362,7 @@ impl Receiver {
                 let ours = self.received.get_or_insert(genesis).log;
                 if ours == welcome.head.log {
                     self.nack();
+                    self.ask_for_repair(now);
                 } else if self.durable.is_some() {
                     self.broken("it resumes another log");
                 } else {

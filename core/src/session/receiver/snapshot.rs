@@ -5,8 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::{Receiver, ReceiverOutput};
 use crate::{
-    limits::{REPAIR_INTERVAL, REPAIRS_KEPT},
-    name::Name,
     position::{Offset, Position},
     session::ToControl,
     snapshot::{Chunk, Manifest, Scope, SnapshotId, Staged},
@@ -134,11 +132,11 @@ impl Receiver {
         now: Instant,
     ) {
         match scope {
-            Scope::Store => self.identity.stored_filter = filter,
-            Scope::Zone(zone) => {
-                self.asked.remove(&zone);
-                self.repaired.insert(zone, now);
+            Scope::Store => {
+                self.identity.stored_filter = filter;
+                self.repairs.replaced();
             }
+            Scope::Zone(zone) => self.repairs.mended(zone, now),
         }
         (self.staged, self.handed_out, self.durable) = (None, None, Some(position));
         let resumed = self.halted.take().is_some();
@@ -152,22 +150,12 @@ impl Receiver {
             self.reconnect(Duration::ZERO, "a snapshot was put in place".to_owned());
         }
         self.ack(Duration::ZERO);
+        self.ask_for_repair(now);
     }
 
     /// The store has refused a snapshot: what it had before stays, and another one is fetched.
     pub(super) fn rejected(&mut self, reason: &str) {
         self.staged = None;
         self.restart(Duration::from_secs(1), &format!("a snapshot was not taken: {reason}"));
-    }
-
-    /// Asks for a zone that has drifted, but not again and again (rule 15).
-    pub(super) fn drifted(&mut self, zone: Name, now: Instant) {
-        self.repaired.retain(|_, at| now.saturating_duration_since(*at) < REPAIR_INTERVAL);
-        let again = self.repaired.contains_key(&zone) || self.asked.contains(&zone);
-        let full = self.asked.len() + self.repaired.len() >= REPAIRS_KEPT;
-        if self.is_live() && !self.replacing && !again && !full {
-            self.asked.insert(zone.clone());
-            self.send(ToControl::Repair { zone });
-        }
     }
 }

@@ -223,7 +223,7 @@ impl Sender {
             } else {
                 self.next_heartbeat = Some(now + self.config.heartbeat);
             }
-            self.next_repair();
+            self.next_repair(now);
         }
     }
 
@@ -252,7 +252,7 @@ impl Sender {
             }
             SenderInput::Snapshot { manifest, next } => self.snapshot_ready(manifest, next, now),
             SenderInput::SnapshotBusy { retry_after, message } => {
-                self.snapshot_busy(retry_after, message);
+                self.snapshot_busy(retry_after, message, now);
             }
             SenderInput::Chunk(chunk) => self.chunk_fetched(chunk, now),
             SenderInput::Fetched { sets, read_to } => self.fetched(sets, read_to, now),
@@ -332,7 +332,7 @@ impl Sender {
             ToControl::Repair { zone } if !self.filter.as_ref().is_some_and(|f| f.wants(&zone)) => {
                 self.refuse("a repair of a zone that the session is not for");
             }
-            ToControl::Repair { zone } => self.repair(zone),
+            ToControl::Repair { zone } => self.repair(zone, now),
         }
     }
 

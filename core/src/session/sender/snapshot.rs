@@ -24,6 +24,8 @@ pub(super) struct Snapshots {
     asked: Option<Scope>,
     /// The last repair came too late: the log waits for the next, so that it cannot.
     missed: bool,
+    /// No repair could be had: none is asked for before.
+    not_before: Option<Instant>,
     /// A repair that waits until the edge stands where it was made.
     barrier: Option<Manifest>,
     /// One that is being sent: the next chunk, and the chunks on the way.
@@ -51,18 +53,23 @@ impl Sender {
     }
 
     /// Keeps what the edge wants mended.
-    pub(super) fn repair(&mut self, zone: Name) {
+    pub(super) fn repair(&mut self, zone: Name, now: Instant) {
         let repairs = &mut self.snapshots.repairs;
         if repairs.len() < REPAIRS_KEPT && !repairs.contains(&zone) {
             repairs.push_back(zone);
         }
-        self.next_repair();
+        self.next_repair(now);
     }
 
     /// Asks for the next repair, if none is under way.
-    pub(super) fn next_repair(&mut self) {
+    pub(super) fn next_repair(&mut self, now: Instant) {
         let snapshots = &self.snapshots;
-        if snapshots.asked.is_some() || snapshots.barrier.is_some() || snapshots.sending.is_some() {
+        let too_early = snapshots.not_before.is_some_and(|not_before| now < not_before);
+        if too_early
+            || snapshots.asked.is_some()
+            || snapshots.barrier.is_some()
+            || snapshots.sending.is_some()
+        {
             return;
         }
         if let Some(zone) = self.snapshots.repairs.pop_front() {
@@ -76,12 +83,12 @@ impl Sender {
             return;
         }
         match &manifest.scope {
-            Scope::Store => self.begin_snapshot(manifest, next),
+            Scope::Store => self.begin_snapshot(manifest, next, now),
             // The edge is beyond it already: another one is to be made.
             Scope::Zone(zone) if manifest.position.offset < self.read.offset => {
                 self.snapshots.missed = true;
                 self.snapshots.repairs.push_front(zone.clone());
-                self.next_repair();
+                self.next_repair(now);
             }
             Scope::Zone(_) => {
                 self.snapshots.missed = false;
@@ -91,10 +98,15 @@ impl Sender {
         self.advance(now);
     }
 
-    /// There is no room for another snapshot now.
-    pub(super) fn snapshot_busy(&mut self, retry_after: Duration, message: String) {
+    /// There is no room for another snapshot now. The log does not wait for one that is not being made.
+    pub(super) fn snapshot_busy(&mut self, retry_after: Duration, message: String, now: Instant) {
         match self.snapshots.asked.take() {
-            Some(Scope::Zone(zone)) => self.snapshots.repairs.push_back(zone),
+            Some(Scope::Zone(zone)) => {
+                self.snapshots.repairs.push_back(zone);
+                self.snapshots.missed = false;
+                self.snapshots.not_before = Some(now + retry_after);
+                self.advance(now);
+            }
             Some(Scope::Store) => self.goodbye(GoodbyeReason::Busy, retry_after, message),
             None => {}
         }
@@ -106,14 +118,14 @@ impl Sender {
             if self.read.offset > self.sent {
                 self.heartbeat(None, now);
             }
-            self.begin_snapshot(manifest, 0);
+            self.begin_snapshot(manifest, 0, now);
         }
     }
 
-    fn begin_snapshot(&mut self, manifest: Manifest, next: u32) {
+    fn begin_snapshot(&mut self, manifest: Manifest, next: u32, now: Instant) {
         self.send(ToEdge::SnapshotBegin { manifest: manifest.clone(), next });
         self.snapshots.sending = Some((manifest, next));
-        self.end_if_sent();
+        self.end_if_sent(now);
     }
 
     /// Asks for the next chunk, if one is to be sent and there is room for it.
@@ -135,12 +147,12 @@ impl Sender {
         *next += 1;
         self.in_flight_octets = self.in_flight_octets.saturating_add(octets);
         self.send(ToEdge::SnapshotChunk(chunk));
-        self.end_if_sent();
+        self.end_if_sent(now);
         self.advance(now);
     }
 
     /// After the last chunk the log goes on, from the snapshot's position.
-    fn end_if_sent(&mut self) {
+    fn end_if_sent(&mut self, now: Instant) {
         let sent = self.snapshots.sending.take_if(|(manifest, next)| *next >= manifest.chunks);
         let Some((manifest, _)) = sent else { return };
         if manifest.scope == Scope::Store {
@@ -148,7 +160,7 @@ impl Sender {
             (self.sent, self.read) = (position.offset, position);
             self.in_flight.push_back(InFlight { position, octets: 0 });
         } else {
-            self.next_repair();
+            self.next_repair(now);
         }
     }
 
