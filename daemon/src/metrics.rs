@@ -166,6 +166,7 @@ pub struct StateMetrics {
 struct Healing {
     diverged: Counter,
     drifts: Counter,
+    to_be_mended: Gauge,
     snapshots: Counter,
     rejected: Counter,
     repairs: Counter,
@@ -182,8 +183,14 @@ impl Healing {
             ),
             drifts: counted(
                 "edgesync_edge_digest_mismatches_total",
-                "Times that a zone was not what the control plane said, or its records not what the \
-                 store said.",
+                "Zones found not to be what the control plane said, or their records not what the store \
+                 said; once for each until it is mended.",
+            ),
+            to_be_mended: described(
+                "edgesync_edge_zones_to_be_mended",
+                Unit::Count,
+                "Zones that have drifted and are not mended yet; a zone is mended once in ten minutes at \
+                 the most.",
             ),
             snapshots: counted(
                 "edgesync_edge_snapshots_total",
@@ -384,6 +391,7 @@ impl StateMetrics {
         self.zones.set(approximately(totals.zones));
         self.records.set(approximately(totals.records));
         self.epoch.set(approximately(status.boot_epoch));
+        self.healing.to_be_mended.set(approximately(status.to_be_mended));
         let flag = |is: bool| if is { 1.0 } else { 0.0 };
         let held = status.halted.as_ref().is_some_and(|halt| halt.held);
         let halted = status.failed.is_some() || (status.halted.is_some() && !held);
@@ -400,12 +408,16 @@ impl Default for StateMetrics {
 }
 
 const QUARANTINES: &str = "edgesync_edge_quarantines_total";
+const READ_FAILURES: &str = "edgesync_edge_read_failures_total";
 const RELOADS: &str = "edgesync_edge_config_reloads_total";
 
 /// Describes what is counted by the functions below, and begins it at 0.
 pub fn begin() {
     let help = "Stores put aside because they could not be trusted, by why.";
     describe_counter!(QUARANTINES, Unit::Count, help);
+    let help = "Lookups, exports and zones of a verification that the store could not read.";
+    describe_counter!(READ_FAILURES, Unit::Count, help);
+    counter!(READ_FAILURES).increment(0);
     describe_counter!(RELOADS, Unit::Count, "Times that the configuration was read again.");
     Distrust::LABELS
         .iter()
@@ -416,6 +428,11 @@ pub fn begin() {
 /// A store was put aside; `reason` is a [`Distrust::label`].
 pub fn quarantined(reason: &'static str) {
     counter!(QUARANTINES, "reason" => reason).increment(1);
+}
+
+/// The store could not be read.
+pub fn read_failed() {
+    counter!(READ_FAILURES).increment(1);
 }
 
 /// The configuration was read again; `result` is `ok` or `error`.

@@ -80,6 +80,8 @@ pub struct Status {
     pub snapshot: Option<(Manifest, u32)>,
     /// Number of times that a zone was found to differ.
     pub drifts: u64,
+    /// Number of zones that have drifted and wait to be mended.
+    pub to_be_mended: u64,
     /// Number of zones repaired.
     pub repairs: u64,
 }

@@ -156,12 +156,15 @@ impl Applier {
         }
     }
 
-    /// Looks now and then whether the store's files are still there; each sync does so too.
+    /// Looks now and then whether the store's files are still there, as each sync does, and whether somebody could not
+    /// read what is in them.
     fn check_files(&mut self) {
         if self.files_seen.elapsed() >= FILES_PERIOD {
             self.files_seen = Instant::now();
             let there = self.store.as_ref().map_or(Ok(()), Store::check_files);
             self.give_up_on(there);
+            let read = self.store.as_mut().map_or(Ok(()), Store::check_reads);
+            self.give_up_on(read);
         }
     }
 
@@ -171,6 +174,8 @@ impl Applier {
             if self.ending.load(Relaxed) {
                 return false;
             }
+            // A frozen edge is frozen for long, and what is damaged is not to be opened again as good.
+            self.check_files();
             thread::sleep(LOOK_PERIOD);
         }
         true
@@ -267,13 +272,13 @@ impl Applier {
     }
 
     fn apply(&mut self, arrived: Arrived) {
-        let Arrived { set, prev, first, position, received } = arrived;
+        let Arrived { set, zone, prev, first, position, received } = arrived;
         if self.store.as_ref().is_some_and(|store| store.applied() != prev) {
             return self.begin_again(prev);
         }
         let set = match set {
             Ok(set) => set,
-            Err(reason) => return self.halt(Halted::poison(first, position), reason),
+            Err(reason) => return self.halt(Halted::poison(first, position, zone), reason),
         };
         if let Err((halted, reason)) = self.may_apply(&set, position) {
             return self.halt(halted, reason);
@@ -292,7 +297,7 @@ impl Applier {
             Err(refused) => {
                 // It does not end the daemon.
                 self.attempt.clear();
-                self.halt(Halted::poison(first, position), refused.to_string());
+                self.halt(Halted::poison(first, position, zone), refused.to_string());
             }
         }
     }

@@ -7,6 +7,7 @@ use edgesync_core::{
     change::ChangeSet,
     guard::Exceeded,
     limits::GUARD_PERCENT,
+    name::Name,
     position::{Offset, Position},
     session::Halt,
     snapshot::SnapshotId,
@@ -37,7 +38,7 @@ impl Mode {
     }
 
     /// The session has begun again. A held snapshot of everything is let go: should it come again, it is held again.
-    pub(super) const fn restarted(self) -> Self {
+    pub(super) fn restarted(self) -> Self {
         match self {
             Self::Void | Self::Halted(Halted::Snapshot { of_all: true, .. }) => Self::Going,
             other => other,
@@ -48,20 +49,20 @@ impl Mode {
 /// What the edge has halted before.
 #[derive(Debug)]
 pub(super) enum Halted {
-    /// A set, by its first offset and the position after it; held if it could be applied.
-    Set { first: Offset, position: Position, held: bool },
+    /// A set, by its first offset and the position after it; held if it could be applied. Its zone, if it is known.
+    Set { first: Offset, position: Position, held: bool, zone: Option<Name> },
     /// A snapshot that takes too much away; of everything, or of one zone.
     Snapshot { id: SnapshotId, position: Position, of_all: bool },
 }
 
 impl Halted {
-    pub(super) const fn poison(first: Offset, position: Position) -> Self {
-        Self::Set { first, position, held: false }
+    pub(super) const fn poison(first: Offset, position: Position, zone: Option<Name>) -> Self {
+        Self::Set { first, position, held: false, zone }
     }
 
     fn halt(&self, reason: String) -> Halt {
         match self {
-            Self::Set { first, position, held } => {
+            Self::Set { first, position, held, .. } => {
                 Halt { first: *first, last: position.offset, held: *held, reason }
             }
             Self::Snapshot { position, .. } => {
@@ -94,7 +95,7 @@ impl Applier {
                 "applying what follows offset {at} has ended the daemon {STRIKES} times: look, and try \
                  again with `edgesync edge resume` or go on behind it with `edgesync edge skip`"
             );
-            return Err((Halted::poison(first, position), reason));
+            return Err((Halted::poison(first, position, Some(set.zone.clone())), reason));
         }
         if let Err(error) = self.attempt.begin(at) {
             tracing::warn!(%error, "cannot write down what is about to be applied");
@@ -106,7 +107,8 @@ impl Applier {
             // It does not end the daemon.
             self.attempt.clear();
             let reason = guarded("a change set", exceeded);
-            (Halted::Set { first, position, held: true }, reason)
+            let zone = Some(set.zone.clone());
+            (Halted::Set { first, position, held: true, zone }, reason)
         })
     }
 
@@ -142,11 +144,11 @@ impl Applier {
     /// A person lets the edge go on behind a set. Its zone has drifted from then on, and is repaired as
     /// any that has.
     pub(super) fn skip(&mut self) {
-        let Mode::Halted(Halted::Set { first, position, .. }) = &self.mode else {
+        let Mode::Halted(Halted::Set { first, position, zone, .. }) = &self.mode else {
             // There is nothing to be skipped any more: what comes is tried.
             return self.report(Report::Resumed);
         };
-        let (first, position) = (*first, *position);
+        let (first, position, zone) = (*first, *position, zone.clone());
         tracing::warn!(%first, last = %position.offset, "a change set is skipped by hand");
         self.attempt.clear();
         let passed = self.store.as_mut().map_or(Ok(()), |store| store.pass(position));
@@ -155,6 +157,8 @@ impl Applier {
             let apply = std::time::Duration::ZERO;
             self.report(Report::Durable { position, apply, changes: 0 });
             self.mode = Mode::Going;
+            // Before the session begins again, which asks for what is to be mended.
+            zone.into_iter().for_each(|zone| self.report(Report::Skipped { zone }));
             self.report(Report::Resumed);
         }
     }

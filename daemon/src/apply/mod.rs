@@ -20,6 +20,7 @@ use std::{
 
 use edgesync_core::{
     change::ChangeSet,
+    name::Name,
     position::{Offset, Position},
     sample::{Drift, Sample},
     session::Halt,
@@ -36,6 +37,8 @@ use crate::store::{Attempt, Store};
 pub struct Arrived {
     /// The set, or why its bytes are none: one line.
     pub set: Result<ChangeSet, String>,
+    /// Origin of its zone, if that could be read.
+    pub zone: Option<Name>,
     /// The offset that it follows.
     pub prev: Offset,
     /// Offset of its first change.
@@ -120,6 +123,11 @@ pub enum Report {
     Resumed,
     /// A zone is not what it should be.
     Drifted(Drift),
+    /// A set of a zone was skipped: the zone is not what it should be (rule 23).
+    Skipped {
+        /// Its origin.
+        zone: Name,
+    },
     /// Nothing is applied for a while, or it goes on.
     Paused(Option<String>),
     /// The store begins again from what is durable: it was opened again after a failure that has lost nothing

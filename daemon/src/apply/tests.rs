@@ -1,6 +1,8 @@
 //! The apply thread: durable before it is said, halted before what does not fit, silent after a
 //! failure.
 
+mod damage;
+
 use std::{fs, path::Path};
 
 use edgesync_core::{
@@ -54,7 +56,8 @@ impl Log {
         };
         self.0 = self.0.after(set.last(), &[]);
         let received = Instant::now();
-        Work::Set(Arrived { set: Ok(set), prev, first, position: self.0, received })
+        let zone = Some(set.zone.clone());
+        Work::Set(Arrived { set: Ok(set), zone, prev, first, position: self.0, received })
     }
 
     fn create(&mut self) -> Work {
@@ -158,6 +161,8 @@ fn nothing_behind_a_set_that_does_not_fit_is_applied_until_a_person_has_looked()
             assert!(
                 matches!(next(&mut applying), Report::Durable { position, .. } if position == bad)
             );
+            // What was skipped is missing in its zone, which is to be mended (rule 23).
+            assert!(matches!(next(&mut applying), Report::Skipped { zone: of } if of == zone()));
         }
         assert!(matches!(next(&mut applying), Report::Resumed));
         assert!(matches!(next(&mut applying), Report::Durable { .. }));

@@ -262,7 +262,7 @@ impl EdgeService for Local {
             reader.verify()
         });
         let verified = verified.await?;
-        let damaged: Vec<_> = verified.mismatches.iter().map(|m| m.origin.clone()).collect();
+        let damaged = verified.mismatches.clone();
         if !damaged.is_empty() {
             // Mended by their snapshots; if the session is gone, so is the daemon.
             let _ = self.commands.send(Command::Damaged(damaged)).await;

@@ -1,7 +1,9 @@
 //! What comes to the session from people at this host, by the local API.
 
-use edgesync_core::{name::Name, position::Offset, session::Halt};
+use edgesync_core::{position::Offset, session::Halt};
 use tokio::sync::oneshot;
+
+use crate::store::Mismatch;
 
 /// A wish.
 #[derive(Debug)]
@@ -19,5 +21,5 @@ pub enum Command {
         answer: oneshot::Sender<Result<Halt, Option<Halt>>>,
     },
     /// Zones whose records are not what the store says of them.
-    Damaged(Vec<Name>),
+    Damaged(Vec<Mismatch>),
 }

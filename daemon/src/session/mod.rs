@@ -15,12 +15,13 @@ pub use command::Command;
 use edgesync_core::{
     change::ChangeSet,
     limits::SET_OCTETS,
+    name::Name,
     position::{LogId, Offset, Position},
     sample::Content,
     session::{CommittedSet, Halt, Hello, Receiver, ReceiverInput, ReceiverOutput, ToEdge},
     snapshot::Scope,
 };
-use edgesync_proto::convert::decode_set;
+use edgesync_proto::convert::{decode_set, zone_of_set};
 use tokio::{
     sync::{mpsc, watch},
     time::{sleep_until, timeout},
@@ -34,6 +35,7 @@ use crate::{
     metrics::StateMetrics,
     reconnect::{Reconnect, ReconnectConfig},
     status::{LinkState, Status},
+    store::Mismatch,
 };
 
 /// What a session needs from the rest of the daemon.
@@ -210,11 +212,12 @@ impl Session {
             Report::Halted(halt) => ReceiverInput::Halted(halt),
             Report::Resumed => ReceiverInput::Resumed,
             Report::Drifted(drift) => {
-                let (zone, text) = (drift.origin, content_text);
-                let (expected, found) = (text(drift.expected), text(drift.found));
-                tracing::error!(%zone, expected, found, "a zone has drifted");
-                self.metrics.drift();
-                self.status.send_modify(|status| status.drifts += 1);
+                let (expected, found) = (content_text(drift.expected), content_text(drift.found));
+                self.drifted(&drift.origin, &expected, &found);
+                ReceiverInput::Drifted { zone: drift.origin }
+            }
+            Report::Skipped { zone } => {
+                self.drifted(&zone, "with the set that was skipped", "without it");
                 ReceiverInput::Drifted { zone }
             }
             Report::Paused(why) => return self.status.send_modify(|status| status.paused = why),
@@ -228,6 +231,15 @@ impl Session {
         };
         self.receiver.handle(input, now);
         self.carry_out();
+    }
+
+    /// A zone has drifted. Said and counted once until it is mended, however often it is found (rule 15).
+    fn drifted(&self, zone: &Name, expected: &str, found: &str) {
+        if !self.receiver.is_to_be_mended(zone) {
+            tracing::error!(%zone, expected, found, "a zone has drifted");
+            self.metrics.drift();
+            self.status.send_modify(|status| status.drifts += 1);
+        }
     }
 
     /// Does what a person at this host wants, if it makes sense.
@@ -252,8 +264,8 @@ impl Session {
                 let _ = answer.send(skipped);
             }
             Command::Damaged(zones) => {
-                for zone in zones {
-                    self.metrics.drift();
+                for Mismatch { origin: zone, expected, found } in zones {
+                    self.drifted(&zone, &content_text(Some(expected)), &content_text(Some(found)));
                     self.receiver.handle(ReceiverInput::Drifted { zone }, Instant::now());
                 }
                 self.carry_out();
@@ -323,7 +335,11 @@ impl Session {
         let position = Position { log, offset, hash };
         self.metrics.received(offset.since(first) + 1);
         let received = Instant::now();
-        let arrived = Arrived { set: decode(set), prev, first, position, received };
+        let body = set.body.clone();
+        let set = decode(set);
+        let zone =
+            set.as_ref().map_or_else(|_| zone_of_set(body).ok(), |set| Some(set.zone.clone()));
+        let arrived = Arrived { set, zone, prev, first, position, received };
         self.hand_over(Work::Set(arrived), octets);
     }
 
@@ -369,6 +385,7 @@ impl Session {
             status.durable = receiver.durable();
             status.head = receiver.head();
             status.duplicate_changes = receiver.duplicates();
+            status.to_be_mended = receiver.to_be_mended() as u64;
             status.next_try = stream.is_none().then(|| self.reconnect.due());
             status.oldest_received = self.in_hand.oldest();
         });

@@ -26,6 +26,14 @@ pub enum StoreError {
     /// The files are not where they were.
     #[error("{0}; restart the daemon, which then fetches what is missing")]
     Gone(#[source] io::Error),
+    /// A reader has found what cannot be read.
+    #[error(
+        "a part of the store cannot be read: {0}; a restart of the daemon has all fetched anew"
+    )]
+    Damaged(String),
+    /// sled panicked over what it has read.
+    #[error("it panicked")]
+    Panicked,
     /// An earlier failure was final.
     #[error("the store has failed before; restart the daemon")]
     Failed,
@@ -59,11 +67,31 @@ impl StoreError {
         match self {
             Self::Sync(error) | Self::Engine(sled::Error::Io(error)) => lost(error),
             Self::Engine(_) | Self::Malformed(_) | Self::Gone(_) | Self::Spilled => true,
+            Self::Damaged(_) | Self::Panicked => true,
             #[cfg(test)]
             Self::Stopped => true,
             _ => false,
         }
     }
+
+    /// True if a read has failed by what is on the disk, and not because the disk is full, the store closed, or the
+    /// process short of something.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Engine(sled::Error::Io(error)) => is_damage(error),
+            Self::Engine(sled::Error::Corruption { .. } | sled::Error::ReportableBug(_)) => true,
+            Self::Panicked | Self::Damaged(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// True if an error is about what is on the disk.
+pub(super) fn is_damage(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
+        || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// Why a change set was not applied.

@@ -3,7 +3,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `m` `format` | version of this layout (4) |
+//! | `m` `format` | version of this layout (4 octets) |
 //! | `m` `epoch` | how often the store has been opened (8) |
 //! | `m` `position` | log id (16), offset (8), history hash (32), hash of the filter (32) |
 //! | `m` `root` | place (4): under it stand the zones that are served |

@@ -16,6 +16,7 @@ mod read;
 mod staging;
 #[cfg(test)]
 mod tests;
+mod unread;
 mod unseen;
 mod verify;
 mod view;
@@ -306,7 +307,8 @@ impl Store {
     /// If the store fails.
     pub fn purge(&mut self) -> Result<bool, StoreError> {
         let Some(prefix) = self.garbage.front() else { return Ok(false) };
-        if !unseen::remove_some(&self.engine, prefix, PURGE_RECORDS, |_| true)? {
+        // All of them go, so that each time begins at the first that is left.
+        if unseen::remove_some(&self.engine, prefix, None, PURGE_RECORDS, |_| true)?.is_none() {
             let mut batch = Batch::default();
             batch.remove(layout::under(layout::GARBAGE, prefix));
             self.engine.write(batch)?;

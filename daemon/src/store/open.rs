@@ -17,7 +17,7 @@ use sled::IVec;
 use super::{
     Distrust, OpenError, Store, StoreConfig, StoreError,
     engine::{Batch, DATABASE_FILE, Engine},
-    error::EngineFault,
+    error::{EngineFault, is_damage},
     group::Group,
     layout::{self, Place, StoredPosition, StoredSnapshot},
     pending, quarantine, unseen,
@@ -161,7 +161,10 @@ impl Store {
         batch.insert(layout::FORMAT_KEY, &layout::FORMAT.to_be_bytes());
         batch.insert(layout::EPOCH_KEY, &self.epoch.to_be_bytes());
         self.engine.write(batch)?;
-        *self.gate.write() = view;
+        let mut gate = self.gate.write();
+        *gate = view;
+        self.gate.set_epoch(self.epoch);
+        drop(gate);
         self.sync()?;
         let known = Witness { epoch: self.epoch, mark: None };
         let told =
@@ -231,13 +234,6 @@ fn refusal_of(error: sled::Error, paths: &Paths) -> Refusal {
         }
         error => Distrust::Unreadable(error.to_string()).into(),
     }
-}
-
-/// True if an error is about what is on the disk.
-fn is_damage(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
-    matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
-        || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 fn get(engine: &Engine, key: &[u8]) -> Result<Option<IVec>, Distrust> {

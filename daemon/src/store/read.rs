@@ -40,7 +40,7 @@ pub struct Found {
 /// Reads a store, from any thread, while it is written.
 #[derive(Debug, Clone)]
 pub struct Reader {
-    gate: Arc<Gate>,
+    pub(super) gate: Arc<Gate>,
 }
 
 impl Reader {
@@ -99,6 +99,10 @@ impl Reader {
     /// # Errors
     /// If the store cannot be read.
     pub fn lookup(&self, owner: &Name, rtype: Option<Rtype>) -> Result<Found, StoreError> {
+        self.watched(|| self.find(owner, rtype))
+    }
+
+    fn find(&self, owner: &Name, rtype: Option<Rtype>) -> Result<Found, StoreError> {
         let view = self.gate.read();
         let mut records = Vec::new();
         let mut origin = Some(owner.clone());
@@ -122,9 +126,11 @@ impl Reader {
     /// # Errors
     /// If the store cannot be read.
     pub fn export(&self, origin: &Name) -> Result<Option<Export>, StoreError> {
-        let read = self.scan(origin, Vec::new, |records, piece| {
-            records.extend(piece);
-            Ok(())
+        let read = self.watched(|| {
+            self.scan(origin, Vec::new, |records, piece| {
+                records.extend(piece);
+                Ok(())
+            })
         })?;
         Ok(read.map(|(_, position, records)| Export {
             origin: origin.clone(),

@@ -2,6 +2,8 @@
 //! they are written as they come, and the last batch makes them count. A mark says meanwhile what
 //! has to go if that batch never comes (rules 7, 17).
 
+use std::ops::Bound;
+
 use edgesync_core::{
     change::{Change, ChangeSet},
     fold::{Records, ZoneStates},
@@ -94,25 +96,50 @@ pub(super) fn take_back(engine: &Engine) -> Result<(), StoreError> {
     tracing::info!(first = mark.first.0, "taking back a change set that was not finished");
     let new = |key: &[u8]| layout::id_of(key).is_none_or(|id| id >= mark.first.0);
     let prefix = mark.place.generation(mark.generation);
-    while remove_some(engine, &prefix, BATCH_CHANGES, new)? {}
+    remove_all(engine, &prefix, BATCH_CHANGES, new)?;
     let mut batch = Batch::default();
     batch.remove(layout::WRITING_KEY);
     engine.write(batch)
 }
 
-/// Removes some keys with a prefix. False if there was none left.
-pub(super) fn remove_some(
+/// Removes the keys with a prefix that are `which`, some at a time. None is looked at twice: what a large set has
+/// written stands behind all that was there before, which would be walked again for each batch, and
+/// meanwhile the edge would not answer (invariant 14).
+fn remove_all(
     engine: &Engine,
     prefix: &[u8],
     most: usize,
     which: impl Fn(&[u8]) -> bool,
-) -> Result<bool, StoreError> {
+) -> Result<(), StoreError> {
+    let mut last = None;
+    loop {
+        last = remove_some(engine, prefix, last.as_ref(), most, &which)?;
+        if last.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Removes some keys with a prefix, from after `after` on. Gives back the last that it has removed; none if there was
+/// none left.
+pub(super) fn remove_some(
+    engine: &Engine,
+    prefix: &[u8],
+    after: Option<&IVec>,
+    most: usize,
+    which: impl Fn(&[u8]) -> bool,
+) -> Result<Option<IVec>, StoreError> {
+    let from = after.map_or(Bound::Included(prefix), |after| Bound::Excluded(after.as_ref()));
     let mut batch = Batch::default();
-    let mut removed = 0;
-    for found in engine.db().scan_prefix(prefix).keys() {
+    let (mut removed, mut last) = (0, None);
+    for found in engine.db().range::<&[u8], _>((from, Bound::Unbounded)).keys() {
         let key = found.map_err(StoreError::Engine)?;
+        if !key.starts_with(prefix) {
+            break;
+        }
         if which(&key) {
-            batch.remove(key);
+            batch.remove(key.clone());
+            last = Some(key);
             removed += 1;
         }
         if removed == most {
@@ -122,5 +149,34 @@ pub(super) fn remove_some(
     if removed > 0 {
         engine.write(batch)?;
     }
-    Ok(removed > 0)
+    Ok(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn taking_back_what_stands_behind_much_that_stays_looks_at_no_key_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::open(dir.path(), 4 << 20).unwrap();
+        let mut batch = Batch::default();
+        for number in 0..2_000u32 {
+            batch.insert([b"rkey".as_slice(), &number.to_be_bytes()].concat(), b"value");
+        }
+        // Neither goes: one is before the prefix, one behind it.
+        [b"rjey".as_slice(), b"rkez"].iter().for_each(|key| batch.insert(*key, b"value"));
+        engine.write(batch).unwrap();
+        let number = |key: &[u8]| u32::from_be_bytes(*key.last_chunk::<4>().unwrap());
+        let visited = Cell::new(0);
+        let new = |key: &[u8]| {
+            visited.set(visited.get() + 1);
+            number(key) >= 1_500
+        };
+        remove_all(&engine, b"rkey", 10, new).unwrap();
+        assert_eq!(visited.get(), 2_000, "50 batches behind 1,500 keys that stay");
+        assert_eq!(engine.db().len(), 1_502);
+    }
 }

@@ -12,7 +12,7 @@ pub struct Mismatch {
     pub origin: Name,
     /// Number of records and digest that the store says it has.
     pub expected: (u64, Digest),
-    /// Number and digest of the records read.
+    /// Number and digest of the records read; none if it cannot be read.
     pub found: (u64, Digest),
 }
 
@@ -30,15 +30,27 @@ pub struct Verified {
 }
 
 impl Reader {
-    /// Reads all records of all visible zones; each zone as it stands at one position.
+    /// Reads all records of all visible zones; each zone as it stands at one position. One that cannot be read is
+    /// one that differs.
     ///
     /// # Errors
-    /// If the store cannot be read.
+    /// If the store is closed.
     pub fn verify(&self) -> Result<Verified, StoreError> {
         let mut verified = Verified::default();
         let mut last: Option<Name> = None;
         while let Some(zone) = self.zones(last.as_ref(), 1).into_iter().next() {
-            self.verify_zone(&zone.origin, &mut verified)?;
+            match self.watched(|| self.verify_zone(&zone.origin, &mut verified)) {
+                Ok(()) => {}
+                Err(StoreError::Closed) => return Err(StoreError::Closed),
+                // What stands behind it is read all the same.
+                Err(error) => {
+                    tracing::error!(zone = %zone.origin, %error, "a zone cannot be read");
+                    let expected = (zone.state.records, zone.state.digest);
+                    let (origin, found) = (zone.origin.clone(), (0, Digest::empty()));
+                    verified.zones += 1;
+                    verified.mismatches.push(Mismatch { origin, expected, found });
+                }
+            }
             last = Some(zone.origin);
         }
         verified.position = self.position();

@@ -13,7 +13,7 @@ use std::{
 use edgesync_core::{fold::ZoneStates, key, name::Name, position::Position, sample};
 use sled::{Db, IVec};
 
-use super::{StoreError, layout::Place};
+use super::{StoreError, layout::Place, unread::Unread};
 
 /// Writes of a large set that are published and not yet folded into the records, by key.
 pub(super) type Staged = BTreeMap<IVec, Option<IVec>>;
@@ -122,6 +122,9 @@ pub(super) struct Gate {
     zones: AtomicU64,
     records: AtomicU64,
     serving: AtomicBool,
+    epoch: AtomicU64,
+    /// What readers could not read.
+    pub unread: Unread,
 }
 
 impl Gate {
@@ -140,6 +143,16 @@ impl Gate {
     /// How much is visible; never waits.
     pub fn totals(&self) -> Totals {
         Totals { zones: self.zones.load(Relaxed), records: self.records.load(Relaxed) }
+    }
+
+    /// Which store stands behind it: how often one has been opened.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Relaxed)
+    }
+
+    /// Another store stands behind it from now on.
+    pub fn set_epoch(&self, epoch: u64) {
+        self.epoch.store(epoch, Relaxed);
     }
 
     /// True if there is a database; never waits.
