@@ -155,6 +155,7 @@ impl Source {
                     // Its log begins at the first change: nobody needs a snapshot.
                     SenderOutput::Snapshot { .. }
                     | SenderOutput::FetchChunk { .. }
+                    | SenderOutput::Paused(_)
                     | SenderOutput::Staged(_) => {}
                     SenderOutput::Close => return,
                 }

@@ -88,6 +88,8 @@ struct Missing {
     id: String,
     state: &'static str,
     durable_offset: u64,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    reason: String,
 }
 
 impl From<v1::WaitForOffsetResponse> for Waited {
@@ -103,6 +105,7 @@ impl From<v1::WaitForOffsetResponse> for Waited {
             state: fleet::state(edge.state()),
             durable_offset: edge.durable_offset,
             id: edge.id,
+            reason: edge.reason,
         });
         Self {
             reached: answer.reached,
@@ -140,6 +143,9 @@ impl Show for Waited {
             };
             let rows = self.missing.iter().map(cells).collect();
             text.push_str(&Columns::default().page(&["MISSING", "STATE", "DURABLE"], rows));
+            for edge in self.missing.iter().filter(|edge| !edge.reason.is_empty()) {
+                text.push_str(&format!("{}: {}\n", edge.id, edge.reason));
+            }
         }
         text
     }

@@ -158,7 +158,7 @@ async fn session(
                     let chunk = Chunk { snapshot: id, index, hash, body };
                     sender.handle(SenderInput::Chunk(chunk), now());
                 }
-                SenderOutput::Staged(_) => {}
+                SenderOutput::Staged(_) | SenderOutput::Paused(_) => {}
                 SenderOutput::Nacked(halt) => panic!("no set is poison here: {halt:?}"),
                 SenderOutput::Close => return,
             }

@@ -15,6 +15,8 @@ struct Resumed {
     resumed: bool,
     skipped_to: Option<u64>,
     reason: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    paused: String,
 }
 
 impl Show for Resumed {
@@ -23,7 +25,13 @@ impl Show for Resumed {
             Some(last) => format!(
                 "the edge goes on behind offset {last}; its zone differs until it is repaired"
             ),
-            None => format!("the edge goes on; it was halted: {}", self.reason),
+            None if self.paused.is_empty() => {
+                format!("the edge goes on; it was halted: {}", self.reason)
+            }
+            None => format!(
+                "the edge is halted no more, but applies nothing yet: {}; it was halted: {}",
+                self.paused, self.reason
+            ),
         }
     }
 }
@@ -41,8 +49,8 @@ fn principal() -> String {
 pub async fn resume(server: &Server, printer: &mut Printer) -> Result<(), Failure> {
     let request = v1::ResumeEdgeRequest { principal: principal() };
     let answer = server.edge_calls().resume_edge(request).await.map_err(server.failure())?;
-    let reason = answer.into_inner().reason;
-    printer.value(&Resumed { resumed: true, skipped_to: None, reason })
+    let v1::ResumeEdgeResponse { reason, paused } = answer.into_inner();
+    printer.value(&Resumed { resumed: true, skipped_to: None, reason, paused })
 }
 
 /// Goes on behind the set that could not be applied.
@@ -53,5 +61,6 @@ pub async fn skip(first: u64, server: &Server, printer: &mut Printer) -> Result<
     let request = v1::SkipChangeSetRequest { first, principal: principal() };
     let answer = server.edge_calls().skip_change_set(request).await.map_err(server.failure())?;
     let skipped_to = Some(answer.into_inner().last);
-    printer.value(&Resumed { resumed: true, skipped_to, reason: String::new() })
+    let (reason, paused) = (String::new(), String::new());
+    printer.value(&Resumed { resumed: true, skipped_to, reason, paused })
 }

@@ -280,6 +280,7 @@ fn missing_edge(view: &EdgeView) -> v1::MissingEdge {
         id: view.id.to_string(),
         state: state(view.state).into(),
         durable_offset: view.durable.map_or(0, |durable| durable.offset.0),
+        reason: view.reason.clone(),
     }
 }
 

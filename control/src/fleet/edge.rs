@@ -103,7 +103,7 @@ pub struct EdgeView {
     pub version: String,
     /// Address that it is connected from.
     pub address: String,
-    /// Why it is halted, if it is.
+    /// Why it is halted or paused, if it is.
     pub reason: String,
     /// Its latencies.
     pub latency: LatencySummary,
@@ -131,6 +131,8 @@ pub(super) struct Edge {
     pub(super) live: Option<Live>,
     pub(super) since: SystemTime,
     pub(super) halted: Option<Halt>,
+    /// Why it applies nothing for now, as its present session says.
+    pub(super) paused: Option<String>,
     pub(super) snapshot: Option<Progress>,
     pub(super) repairs: u64,
     /// True if the store's memory of it is older than this.
@@ -150,6 +152,7 @@ impl Edge {
             live: None,
             since: SystemTime::now(),
             halted: None,
+            paused: None,
             snapshot: None,
             repairs: 0,
             dirty: false,
@@ -181,7 +184,7 @@ impl Edge {
         self.sessions += 1;
         self.since = SystemTime::now();
         self.resumed_from = live.resumed_from;
-        (self.halted, self.snapshot) = (None, None);
+        (self.halted, self.snapshot, self.paused) = (None, None, None);
         self.live = Some(live);
     }
 
@@ -203,9 +206,16 @@ impl Edge {
         durable.is_some_and(|durable| durable.offset >= offset)
     }
 
-    /// True if waiting for it is vain until a person has looked.
-    pub(super) const fn waits_for_a_person(&self) -> bool {
-        self.live.is_some() && self.halted.is_some()
+    /// True if waiting for it is vain for now: until a person has looked, as a rule (rule 21).
+    pub(super) const fn stands_still(&self) -> bool {
+        self.live.is_some() && (self.halted.is_some() || self.paused.is_some())
+    }
+
+    /// Why it does not go on: one line.
+    fn reason(&self) -> String {
+        let halted = self.halted.as_ref().map(reason);
+        let paused = || self.paused.as_ref().map(|why| format!("paused: {why}"));
+        halted.or_else(paused).unwrap_or_default()
     }
 
     /// How it is, with its latencies.
@@ -240,7 +250,7 @@ impl Edge {
             since: self.since,
             version: live.map(|live| live.version.clone()).unwrap_or_default(),
             address: live.map(|live| live.address.clone()).unwrap_or_default(),
-            reason: self.halted.as_ref().map(reason).unwrap_or_default(),
+            reason: self.reason(),
             snapshot: self.snapshot,
             repairs: self.repairs,
             latency: LatencySummary::default(),

@@ -229,6 +229,16 @@ impl Fleet {
         });
     }
 
+    /// Records why an edge applies nothing for now, or that it goes on.
+    pub fn paused(&self, seat: &Seat, why: Option<String>) {
+        self.with_seat(seat, |edge, waits| {
+            edge.paused = why;
+            if edge.paused.is_some() {
+                waits.halted(&seat.edge);
+            }
+        });
+    }
+
     /// Records how far an edge is with a snapshot.
     pub fn snapshot(&self, seat: &Seat, progress: Progress) {
         self.with_seat(seat, |edge, _| edge.snapshot = Some(progress));
@@ -245,7 +255,7 @@ impl Fleet {
     /// Frees the seat of a session that has ended.
     pub fn leave(&self, seat: &Seat) {
         let left = self.with_seat(seat, |edge, _| {
-            (edge.live, edge.snapshot) = (None, None);
+            (edge.live, edge.snapshot, edge.paused) = (None, None, None);
             edge.since = SystemTime::now();
         });
         if left {

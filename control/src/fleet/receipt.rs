@@ -102,8 +102,8 @@ pub(super) fn is_frozen(freeze: Option<&Freeze>, offset: Offset) -> bool {
 }
 
 impl Fleet {
-    /// Waits until an offset is durable on the edges wanted. Comes back at once where a halted edge or
-    /// a frozen release makes waiting vain.
+    /// Waits until an offset is durable on the edges wanted. Comes back at once where a halted or
+    /// paused edge or a frozen release makes waiting vain.
     ///
     /// # Errors
     /// If there is nothing that could be waited for.
@@ -155,7 +155,7 @@ impl Fleet {
                 have += 1;
             } else {
                 missing.insert(id.clone());
-                if edge.waits_for_a_person() {
+                if edge.stands_still() {
                     vain.insert(id.clone());
                 }
             }

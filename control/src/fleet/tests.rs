@@ -202,6 +202,28 @@ async fn a_frozen_release_is_told_at_once_and_only_for_what_it_keeps() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_paused_edge_is_named_at_once_and_waited_for_again_when_it_goes_on() {
+    let bench = bench().await;
+    let seat = bench.admit("a", 1).unwrap();
+    let fleet = bench.fleet.clone();
+    let waiting = tokio::spawn(async move {
+        fleet.wait(Offset(2), Wanted::All, Duration::from_secs(60)).await.unwrap()
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    bench.fleet.paused(&seat, Some("the disk is full".to_owned()));
+    let waited = tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
+    let [missing] = &waited.missing[..] else { panic!("{waited:?}") };
+    assert_eq!((waited.reached, &*missing.reason), (false, "paused: the disk is full"));
+    assert_eq!(bench.fleet.states()[0].reason, "paused: the disk is full");
+    bench.fleet.paused(&seat, None);
+    assert!(bench.wait(Wanted::All).await.unwrap().waited >= Duration::from_millis(300));
+    // What a session has said goes with it.
+    bench.fleet.paused(&seat, Some("the disk is full".to_owned()));
+    bench.fleet.leave(&seat);
+    assert_eq!(bench.fleet.states()[0].reason, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_newer_process_wins_once_and_the_zombies_acks_do_not_count() {
     let bench = bench().await;
     let old = bench.admit("a", 1).unwrap();

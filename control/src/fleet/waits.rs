@@ -20,7 +20,7 @@ pub(super) struct Lack {
     pub(super) have: usize,
     /// Those that have it not.
     pub(super) missing: HashSet<EdgeId>,
-    /// Those of them that wait for a person.
+    /// Those of them that stand still.
     pub(super) vain: HashSet<EdgeId>,
 }
 
@@ -63,7 +63,7 @@ impl Waits {
         });
     }
 
-    /// An edge waits for a person.
+    /// An edge stands still.
     pub(super) fn halted(&mut self, edge: &EdgeId) {
         self.each(|lack| {
             if lack.missing.contains(edge) {

@@ -194,6 +194,13 @@ pub enum ToControl {
     Hello(Hello),
     /// All up to an offset is durable.
     Ack(Ack),
+    /// An answer to a heartbeat, by an edge that applies nothing for now.
+    Paused {
+        /// The answer.
+        ack: Ack,
+        /// Why: one line.
+        reason: String,
+    },
     /// A set, or the snapshot of an offset, is not applied.
     Nack(Halt),
     /// All chunks before one are durable, and not yet visible.

@@ -3,6 +3,7 @@
 
 mod repairs;
 mod snapshots;
+mod standing;
 mod strange;
 mod world;
 

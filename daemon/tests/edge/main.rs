@@ -8,6 +8,7 @@ mod daemon;
 mod flood;
 mod healing;
 mod plane;
+mod rotten;
 mod snapshot;
 mod stories;
 mod trouble;

@@ -57,6 +57,7 @@ pub struct Heard {
     pub hellos: Vec<Hello>,
     pub acks: Vec<Ack>,
     pub nacks: Vec<Halt>,
+    pub paused: Vec<String>,
     /// What was said to be durable of snapshots, and the repairs that were asked for.
     pub staged: Vec<Staged>,
     pub repairs: Vec<Name>,
@@ -246,6 +247,10 @@ impl Plane {
         match &message {
             ToControl::Hello(hello) => heard.hellos.push(hello.clone()),
             ToControl::Ack(ack) => heard.acks.push(*ack),
+            ToControl::Paused { ack, reason } => {
+                heard.acks.push(*ack);
+                heard.paused.push(reason.clone());
+            }
             ToControl::Nack(halt) => heard.nacks.push(halt.clone()),
             ToControl::SnapshotAck(staged) => heard.staged.push(*staged),
             ToControl::Repair { zone } => heard.repairs.push(zone.clone()),
@@ -430,6 +435,7 @@ impl Plane {
                     }
                     SenderOutput::Acked { .. }
                     | SenderOutput::Nacked(_)
+                    | SenderOutput::Paused(_)
                     | SenderOutput::Staged(_) => {}
                     SenderOutput::Close => return,
                 }

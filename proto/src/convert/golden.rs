@@ -71,6 +71,7 @@ fn to_control() -> Vec<(&'static str, ToControl)> {
         ("hello", ToControl::Hello(hello())),
         ("hello-of-an-empty-edge", ToControl::Hello(fresh)),
         ("ack", ToControl::Ack(ack)),
+        ("ack-of-a-paused-edge", ToControl::Paused { ack, reason: "full".to_owned() }),
         ("nack", ToControl::Nack(halt(false))),
         ("nack-held", ToControl::Nack(halt(true))),
         ("snapshot-ack", ToControl::SnapshotAck(Staged { id: SnapshotId([6; 16]), next: 8 })),

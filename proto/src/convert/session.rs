@@ -36,15 +36,17 @@ fn line(text: &str) -> String {
     text.chars().take(LINE_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+fn to_ack(ack: Ack, paused: String) -> v1::Ack {
+    let apply_us = u64::try_from(ack.apply.as_micros()).unwrap_or(u64::MAX);
+    v1::Ack { first: ack.first.0, last: ack.last.0, apply_us, paused }
+}
+
 impl From<ToControl> for v1::SyncRequest {
     fn from(message: ToControl) -> Self {
         let message = match message {
             ToControl::Hello(hello) => Request::Hello(hello.into()),
-            ToControl::Ack(ack) => Request::Ack(v1::Ack {
-                first: ack.first.0,
-                last: ack.last.0,
-                apply_us: u64::try_from(ack.apply.as_micros()).unwrap_or(u64::MAX),
-            }),
+            ToControl::Ack(ack) => Request::Ack(to_ack(ack, String::new())),
+            ToControl::Paused { ack, reason } => Request::Ack(to_ack(ack, reason)),
             ToControl::Nack(Halt { first, last, held, reason }) => {
                 Request::Nack(v1::Nack { first: first.0, last: last.0, reason, held })
             }
@@ -63,11 +65,14 @@ impl TryFrom<v1::SyncRequest> for ToControl {
     fn try_from(request: v1::SyncRequest) -> Result<Self, ConvertError> {
         Ok(match request.message.ok_or(ConvertError::UnknownMessage)? {
             Request::Hello(hello) => Self::Hello(hello.try_into()?),
-            Request::Ack(ack) => Self::Ack(Ack {
-                first: Offset(ack.first),
-                last: Offset(ack.last),
-                apply: Duration::from_micros(ack.apply_us),
-            }),
+            Request::Ack(v1::Ack { first, last, apply_us, paused }) => {
+                let (first, last) = (Offset(first), Offset(last));
+                let ack = Ack { first, last, apply: Duration::from_micros(apply_us) };
+                match line(&paused) {
+                    reason if reason.is_empty() => Self::Ack(ack),
+                    reason => Self::Paused { ack, reason },
+                }
+            }
             Request::SnapshotAck(staged) => Self::SnapshotAck(staged.try_into()?),
             Request::RepairZone(repair) => Self::Repair { zone: Name::from_wire(repair.zone)? },
             Request::Nack(v1::Nack { first, last, reason, held }) => {
@@ -351,6 +356,16 @@ mod tests {
             panic!("it is a Goodbye");
         };
         assert_eq!((retry_after, message.as_str()), (RETRY_AFTER_MAX, "a b [2J"));
+    }
+
+    #[test]
+    fn a_pause_is_said_in_one_line_that_ends() {
+        let ack = Ack { first: Offset(8), last: Offset(7), apply: Duration::ZERO };
+        let reason = format!("{LINES}{}", "x".repeat(2 * LINE_CHARS));
+        let wire = v1::SyncRequest::from(ToControl::Paused { ack, reason });
+        let Ok(ToControl::Paused { ack: told, reason }) = wire.try_into() else { panic!() };
+        assert_eq!((told, reason.chars().count()), (ack, LINE_CHARS));
+        assert!(reason.starts_with("a b [2J"), "{reason}");
     }
 
     #[test]

@@ -323,6 +323,12 @@ impl Session {
                     // only in another session.
                     (self.making, self.lease) = (None, None);
                 }
+                SenderOutput::Paused(why) => {
+                    if let Some(seat) = &self.seat {
+                        tracing::info!(edge = %seat, ?why, "an edge pauses, or goes on");
+                        self.api.fleet.paused(seat, why);
+                    }
+                }
                 SenderOutput::Close => self.over = self.over.or(Some("closed")),
             }
         }

@@ -77,6 +77,10 @@ pub struct Receiver {
     head: Offset,
     duplicates: u64,
     halted: Option<Halt>,
+    /// The store has failed: it takes nothing more, nor a snapshot that is about to be sent.
+    failed: bool,
+    /// Why nothing is applied for now, if nothing is.
+    paused: Option<String>,
     /// What the edge had halted before when a snapshot was said to come: it is so again, should the
     /// stream end before all of that has come.
     set_aside: Option<Halt>,
@@ -110,6 +114,8 @@ impl Receiver {
             head: Offset::ZERO,
             duplicates: 0,
             halted: None,
+            failed: false,
+            paused: None,
             set_aside: None,
             heartbeat: WELCOME_WAIT,
             deadline: None,
@@ -200,6 +206,12 @@ impl Receiver {
                 self.halted = Some(halt);
                 self.nack();
             }
+            ReceiverInput::Failed { reason } => self.fail(reason),
+            ReceiverInput::Paused(why) => {
+                self.paused = why;
+                self.say_paused(now);
+            }
+            ReceiverInput::Resumed if self.failed => {}
             ReceiverInput::Resumed => {
                 (self.halted, self.set_aside) = (None, None);
                 self.restart(Duration::ZERO, "resumed by hand");
@@ -281,6 +293,12 @@ impl Receiver {
                 self.ack(Duration::ZERO);
                 self.speak(now);
             }
+            // The control plane sends no more of it once it has heard that.
+            (Phase::Live, ToEdge::SnapshotBegin { .. } | ToEdge::SnapshotChunk(_))
+                if self.failed =>
+            {
+                self.alive(now);
+            }
             (Phase::Live, ToEdge::SnapshotBegin { manifest, next }) => {
                 self.alive(now);
                 self.begin_snapshot(manifest, next);
@@ -310,8 +328,29 @@ impl Receiver {
     /// Gives the control plane a sign of life.
     fn sign(&mut self, now: Instant) {
         let (first, last) = (self.acked.next(), self.acked);
-        self.send(ToControl::Ack(Ack { first, last, apply: Duration::ZERO }));
+        let ack = Ack { first, last, apply: Duration::ZERO };
+        self.send(match self.paused.clone() {
+            Some(reason) => ToControl::Paused { ack, reason },
+            None => ToControl::Ack(ack),
+        });
         self.said = Some(now);
+    }
+
+    /// Says at once that nothing is applied for now, or that it goes on: whoever waits for this edge is told
+    /// (rule 21).
+    fn say_paused(&mut self, now: Instant) {
+        if self.is_live() {
+            self.sign(now);
+        }
+    }
+
+    /// The store has failed: the edge is halted before all that follows what is durable (rule 21).
+    fn fail(&mut self, reason: String) {
+        let next = self.durable.map_or(Offset::ZERO, |durable| durable.offset).next();
+        self.failed = true;
+        self.set_aside = None;
+        self.halted = Some(Halt { first: next, last: next, held: false, reason });
+        self.nack();
     }
 
     /// Gives one if a heartbeat that would be answered has been due for a while: it waits behind what
@@ -348,6 +387,11 @@ impl Receiver {
         self.alive(now);
         self.phase = Phase::Live;
         match welcome.start {
+            // It takes none, and says so.
+            Start::Snapshot { .. } if self.failed => {
+                (self.seen, self.acked) = (Offset::ZERO, Offset::ZERO);
+                self.nack();
+            }
             Start::Snapshot { reason, diverged, .. } => {
                 self.diverged = diverged;
                 self.await_snapshot();
@@ -369,6 +413,9 @@ impl Receiver {
                     self.restart(RESTART_WAIT, "what is being stored is of another log");
                 }
             }
+        }
+        if self.paused.is_some() {
+            self.say_paused(now);
         }
     }
 }

@@ -73,6 +73,7 @@ impl Receiver {
         let stage = ReceiverOutput::Stage {
             manifest: manifest.clone(),
             next,
+            filter: self.filter.clone(),
             may_be_older: self.replacing && self.diverged,
         };
         self.outputs.push_back(stage);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{CommittedSet, Halt, ToControl, ToEdge};
+use super::super::{CommittedSet, Filter, Halt, ToControl, ToEdge};
 use crate::{
     name::Name,
     position::Position,
@@ -29,6 +29,13 @@ pub enum ReceiverInput {
     },
     /// The store does not apply a set or a snapshot: halt before it (rule 23).
     Halted(Halt),
+    /// The store has failed: nothing more is applied before a restart of the process.
+    Failed {
+        /// Why: one line.
+        reason: String,
+    },
+    /// Nothing is applied for now, and why; or it goes on.
+    Paused(Option<String>),
     /// A person has said that the edge is to go on: what it had halted before is tried again.
     Resumed,
     /// Chunks of a snapshot are durable, and not yet visible.
@@ -93,6 +100,8 @@ pub enum ReceiverOutput {
         manifest: Manifest,
         /// The first chunk that will come.
         next: u32,
+        /// Which zones it has.
+        filter: Filter,
         /// True if the store's history is another one. Else no snapshot of before what the store has, of
         /// the same log, is taken (invariant 8): it was chosen before all in hand was applied.
         may_be_older: bool,

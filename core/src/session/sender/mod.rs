@@ -127,6 +127,8 @@ pub enum SenderOutput {
     Staged(Staged),
     /// The edge has not applied a set, and halts.
     Nacked(Halt),
+    /// The edge applies nothing for now, and why; or it goes on.
+    Paused(Option<String>),
     /// The session is over once what came before is sent.
     Close,
 }
@@ -156,6 +158,8 @@ pub struct Sender {
     /// Which zones the session is for, once it has been greeted.
     filter: Option<Filter>,
     halted: bool,
+    /// Why the edge applies nothing for now, as last said.
+    paused: Option<String>,
     closed: bool,
     snapshots: Snapshots,
     /// What some zones are, and where: sent when the edge is sent there.
@@ -183,6 +187,7 @@ impl Sender {
             greeted: false,
             filter: None,
             halted: false,
+            paused: None,
             closed: false,
             snapshots: Snapshots::default(),
             sample: None,
@@ -320,10 +325,20 @@ impl Sender {
         match message {
             ToControl::Hello(_) => self.refuse("Hello came twice"),
             _ if !self.greeted => self.refuse("the first message is Hello"),
-            ToControl::Ack(ack) if ack.last > self.sent => {
+            ToControl::Ack(ack) | ToControl::Paused { ack, .. } if ack.last > self.sent => {
                 self.refuse("an ack for what was never sent");
             }
-            ToControl::Ack(ack) => self.ack(ack, now),
+            ToControl::Ack(ack) => {
+                // Only what answers a heartbeat says whether it is paused.
+                if ack.first > ack.last {
+                    self.paused(None);
+                }
+                self.ack(ack, now);
+            }
+            ToControl::Paused { ack, reason } => {
+                self.paused(Some(reason));
+                self.ack(ack, now);
+            }
             ToControl::Nack(halt) => {
                 self.halted = true;
                 self.outputs.push_back(SenderOutput::Nacked(halt));
@@ -333,6 +348,13 @@ impl Sender {
                 self.refuse("a repair of a zone that the session is not for");
             }
             ToControl::Repair { zone } => self.repair(zone, now),
+        }
+    }
+
+    fn paused(&mut self, why: Option<String>) {
+        if self.paused != why {
+            self.paused.clone_from(&why);
+            self.outputs.push_back(SenderOutput::Paused(why));
         }
     }
 

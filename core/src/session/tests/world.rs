@@ -255,6 +255,9 @@ pub struct World {
     pub stride: u64,
     pub reconnects: Vec<String>,
     pub applied_parts: usize,
+    /// What the control plane knows of the edge.
+    pub paused: Option<String>,
+    pub nacks: usize,
 }
 
 impl World {
@@ -271,6 +274,8 @@ impl World {
             stride,
             reconnects: Vec::new(),
             applied_parts: 0,
+            paused: None,
+            nacks: 0,
         }
     }
 
@@ -350,7 +355,9 @@ impl World {
                     assert!(durable.offset <= ack.last);
                     self.acked = durable.offset;
                 }
-                SenderOutput::Nacked(_) | SenderOutput::Staged(_) | SenderOutput::Close => {}
+                SenderOutput::Paused(why) => self.paused = why,
+                SenderOutput::Nacked(_) => self.nacks += 1,
+                SenderOutput::Staged(_) | SenderOutput::Close => {}
             }
         }
     }

@@ -308,7 +308,7 @@ impl World {
     fn edge_says(&mut self, message: ToControl) {
         assert!(!self.given_up, "nothing is said on a stream that was given up: {message:?}");
         match &message {
-            ToControl::Ack(ack) => {
+            ToControl::Ack(ack) | ToControl::Paused { ack, .. } => {
                 assert!(ack.last <= self.store.told, "invariant 6: {ack:?}, {:?}", self.store.told);
                 assert!(ack.first <= ack.last.next());
             }
@@ -396,6 +396,7 @@ impl World {
                     session.sender.handle(SenderInput::Chunk(chunk), self.now);
                 }
                 SenderOutput::Staged(_) => {}
+                SenderOutput::Paused(why) => why.iter().for_each(|why| assert_plain(why)),
                 SenderOutput::Fetch { after, octets, .. } => {
                     let (sets, read_to) =
                         fetch(&self.sets, self.head, self.filtered, after, octets);

@@ -1,0 +1,73 @@
+//! An edge that stands still says so where people look for it, and waits end (rule 21).
+
+use super::*;
+
+fn at_rest() -> World {
+    let mut world = World::new(1);
+    (0..5).for_each(|_| world.log.append(1, 10));
+    world.settle();
+    world
+}
+
+fn carry(world: &mut World) {
+    for _ in 0..20 {
+        world.carry();
+        world.write_store(4);
+    }
+}
+
+#[test]
+fn a_paused_edge_says_so_at_once_in_each_session_and_when_it_goes_on() {
+    let mut world = at_rest();
+    let why = Some("frozen by a file".to_owned());
+    world.tell(ReceiverInput::Paused(why.clone()));
+    carry(&mut world);
+    assert_eq!(world.paused, why, "without a heartbeat");
+    world.paused = None;
+    world.connect();
+    carry(&mut world);
+    assert_eq!(world.paused, why, "a new session knows it too");
+    // An ack of what was in hand says nothing of it.
+    let ack = Ack { first: Offset(5), last: Offset(5), apply: Duration::ZERO };
+    world.input(SenderInput::Message(ToControl::Ack(ack)));
+    assert_eq!(world.paused, why);
+    for _ in 0..5 {
+        world.pass(Duration::from_secs(1));
+        carry(&mut world);
+    }
+    assert_eq!((&world.paused, world.sender.is_some()), (&why, true), "the session goes on");
+    world.tell(ReceiverInput::Paused(None));
+    carry(&mut world);
+    assert_eq!(world.paused, None);
+    // It may have to take a snapshot first, for which there is no room.
+    world.tell(ReceiverInput::Paused(why.clone()));
+    (0..20).for_each(|_| world.log.append(2, 10));
+    world.log.floor = Offset(20);
+    world.connect();
+    carry(&mut world);
+    assert_eq!((&world.paused, world.reconnects.len()), (&why, 0), "{:?}", world.reconnects);
+}
+
+#[test]
+fn an_edge_whose_store_has_failed_is_halted_in_each_session_and_nobody_resumes_it() {
+    let mut world = at_rest();
+    world.tell(ReceiverInput::Failed { reason: "the store has failed".to_owned() });
+    carry(&mut world);
+    assert_eq!(world.nacks, 1);
+    world.tell(ReceiverInput::Resumed);
+    assert!(world.receiver.halted().is_some(), "only a restart helps");
+    world.connect();
+    carry(&mut world);
+    assert_eq!(world.nacks, 2);
+    // What would take the place of all that it has cannot be stored.
+    (0..20).for_each(|_| world.log.append(2, 10));
+    world.log.floor = Offset(20);
+    world.connect();
+    carry(&mut world);
+    for _ in 0..5 {
+        world.pass(Duration::from_secs(1));
+        carry(&mut world);
+    }
+    assert_eq!((world.nacks, world.store.waiting.len()), (3, 0));
+    assert_eq!((world.store.staged(), world.reconnects.len()), (None, 0), "{:?}", world.reconnects);
+}
