@@ -159,6 +159,7 @@ pub struct StateMetrics {
     halted: Gauge,
     held: Gauge,
     paused: Gauge,
+    frozen: Gauge,
     healing: Healing,
 }
 
@@ -320,7 +321,13 @@ impl StateMetrics {
             paused: described(
                 "edgesync_edge_paused",
                 Count,
-                "1 while nothing is applied, because the disk is full or the edge frozen.",
+                "1 while nothing is applied, because the disk is full, the store waits to be opened again, or \
+                 the edge is frozen.",
+            ),
+            frozen: described(
+                "edgesync_edge_frozen",
+                Count,
+                "1 while nothing is applied because of the freeze file.",
             ),
             healing: Healing::new(),
         }
@@ -398,6 +405,7 @@ impl StateMetrics {
         self.halted.set(flag(halted));
         self.held.set(flag(held));
         self.paused.set(flag(status.paused.is_some()));
+        self.frozen.set(flag(status.paused.as_ref().is_some_and(|paused| paused.is_frozen)));
     }
 }
 

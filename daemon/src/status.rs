@@ -9,6 +9,8 @@ use edgesync_core::{
     snapshot::Manifest,
 };
 
+use crate::apply::Pause;
+
 /// How the daemon stands with the control plane.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LinkState {
@@ -74,8 +76,8 @@ pub struct Status {
     pub halted: Option<Halt>,
     /// Why the store has failed, if it has: one line.
     pub failed: Option<String>,
-    /// Why nothing is applied for now, if nothing is: one line.
-    pub paused: Option<String>,
+    /// Why nothing is applied for now, if nothing is.
+    pub paused: Option<Pause>,
     /// The snapshot that it takes, if it does.
     pub snapshot: Option<(Manifest, u32)>,
     /// Number of times that a zone was found to differ.
@@ -95,7 +97,10 @@ impl Status {
             let word = if *held { "held" } else { "halted" };
             Some(format!("{word} before offsets {first} to {last}: {reason}"))
         };
-        self.failed.clone().or_else(halted).or_else(|| self.paused.clone())
+        self.failed
+            .clone()
+            .or_else(halted)
+            .or_else(|| self.paused.as_ref().map(|paused| paused.why.clone()))
     }
 
     /// One line for systemd and logs.

@@ -13,19 +13,20 @@ use std::{
 use edgesync_core::{
     guard::StoreGuard,
     position::{Offset, Position},
+    session::Filter,
     snapshot::Scope,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    Arrived, PauseConfig, Report, Work,
+    Arrived, Pause, PauseConfig, Report, Work,
     halt::{Halted, Mode},
     pause::Pauses,
 };
 use crate::{
     limits::{FILES_PERIOD, LOOK_PERIOD, SYNC_CHANGES, SYNC_WAIT, WITNESS_PERIOD},
-    metrics::ApplyMetrics,
-    store::{ApplyError, Attempt, ClosedStore, Store, StoreError},
+    metrics::{self, ApplyMetrics},
+    store::{ApplyError, Attempt, ClosedStore, Distrust, Store, StoreError},
 };
 
 /// What is applied and not yet durable.
@@ -68,9 +69,11 @@ pub(super) struct Applier {
     /// A set that a person has confirmed.
     pub(super) confirmed: Option<Offset>,
     pub(super) guard: StoreGuard,
+    /// Which zones the last snapshot that was begun is of.
+    pub(super) filter: Filter,
     pub(super) attempt: Attempt,
     pub(super) pauses: Pauses,
-    paused: Option<String>,
+    paused: Option<Pause>,
     ending: Arc<AtomicBool>,
     metrics: ApplyMetrics,
     witnessed: (Instant, Option<Position>),
@@ -99,6 +102,7 @@ impl Applier {
             mode: Mode::Going,
             confirmed: None,
             guard: StoreGuard::default(),
+            filter: Filter::All,
             attempt,
             pauses: Pauses::new(pauses),
             paused: None,
@@ -118,7 +122,8 @@ impl Applier {
             self.check_files();
             self.reopen();
             self.take(work);
-            while self.unsynced.may_grow()
+            while !self.attempt.is_step_by_step()
+                && self.unsynced.may_grow()
                 && let Ok(work) = self.works.try_recv()
             {
                 self.take(work);
@@ -191,7 +196,7 @@ impl Applier {
         if why != self.paused.as_ref() {
             self.paused = why.cloned();
             match &self.paused {
-                Some(why) => {
+                Some(Pause { why, .. }) => {
                     tracing::warn!(%why, "nothing is applied for now; what is there is served")
                 }
                 None => tracing::info!("applying goes on"),
@@ -250,7 +255,10 @@ impl Applier {
             Work::Resume => self.resume(),
             Work::Skip => self.skip(),
             _ if self.store.is_none() || self.mode.is_void() => {}
-            Work::Stage { manifest, may_be_older } => self.stage(manifest, may_be_older),
+            Work::Stage { manifest, filter, may_be_older } => {
+                self.filter = filter;
+                self.stage(manifest, may_be_older);
+            }
             Work::Chunk(chunk) => self.stage_chunk(&chunk),
             Work::Install(id) => self.install(id, false),
             _ if self.mode.is_halted() => {}
@@ -330,6 +338,7 @@ impl Applier {
         let position = self.give_up_on(synced).flatten();
         self.done(works);
         if let Some(position) = position.filter(|_| moved) {
+            self.attempt.survived(changes);
             let changes = changes as u64;
             self.metrics.durable(&receipts, changes, now);
             let apply = receipts.last().map_or(Duration::ZERO, |last| now.duration_since(*last));
@@ -370,8 +379,8 @@ impl Applier {
             // Nothing that was durable is lost: it is opened again when the disk takes something.
             let why = format!("the store cannot be written: {error}");
             tracing::error!(%why, "nothing is applied for now; what is there is served");
-            self.paused = Some(why.clone());
-            self.report(Report::Paused(Some(why)));
+            self.paused = Some(Pause::of_itself(why));
+            self.report(Report::Paused(self.paused.clone()));
             self.broken = Some(Broken::Serving(Box::new(store)));
             self.attempt.clear();
         }
@@ -395,6 +404,9 @@ impl Applier {
         match closed.open() {
             Ok(store) => {
                 tracing::info!("the store is open again");
+                if let Some(label) = store.distrusted().map(Distrust::label) {
+                    metrics::quarantined(label);
+                }
                 let (position, staged, epoch) = (store.durable(), store.staged(), store.epoch());
                 self.store = Some(store);
                 // What is in line follows what was lost, until the session has begun again.
@@ -407,10 +419,11 @@ impl Applier {
             Err(error) => {
                 // Tried again: the disk may have taken the probe, and not what opening writes.
                 let why = format!("the store could not be opened again: {error}");
-                if self.paused.as_ref() != Some(&why) {
+                let pause = Some(Pause::of_itself(why.clone()));
+                if self.paused != pause {
                     tracing::error!(%why);
-                    self.paused = Some(why.clone());
-                    self.report(Report::Paused(Some(why)));
+                    self.paused.clone_from(&pause);
+                    self.report(Report::Paused(pause));
                 }
                 self.broken = Some(Broken::Closed(closed));
             }

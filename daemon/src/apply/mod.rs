@@ -23,10 +23,10 @@ use edgesync_core::{
     name::Name,
     position::{Offset, Position},
     sample::{Drift, Sample},
-    session::Halt,
+    session::{Filter, Halt},
     snapshot::{Chunk, Manifest, Scope, SnapshotId, Staged},
 };
-pub use pause::PauseConfig;
+pub use pause::{Pause, PauseConfig};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use self::applier::Applier;
@@ -67,6 +67,8 @@ pub enum Work {
     Stage {
         /// What it has.
         manifest: Manifest,
+        /// Which zones the session is for.
+        filter: Filter,
         /// False: not if it is of before what the store has (invariant 8).
         may_be_older: bool,
     },
@@ -129,7 +131,7 @@ pub enum Report {
         zone: Name,
     },
     /// Nothing is applied for a while, or it goes on.
-    Paused(Option<String>),
+    Paused(Option<Pause>),
     /// The store begins again from what is durable: it was opened again after a failure that has lost nothing
     /// of that, or what came does not follow.
     Reopened {

@@ -21,6 +21,22 @@ use crate::{
     store,
 };
 
+/// Why nothing is applied for now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// Why: one line.
+    pub why: String,
+    /// True if a person wants it so; else it goes on by itself once there is room.
+    pub is_frozen: bool,
+}
+
+impl Pause {
+    /// It goes on by itself.
+    pub(super) const fn of_itself(why: String) -> Self {
+        Self { why, is_frozen: false }
+    }
+}
+
 /// What is looked at before anything is applied.
 #[derive(Debug, Clone)]
 pub struct PauseConfig {
@@ -39,7 +55,7 @@ pub(super) struct Pauses {
     /// Octets that the store is going to grow by for the snapshot that is to be begun.
     coming: u64,
     looked: Option<Instant>,
-    why: Option<String>,
+    why: Option<Pause>,
 }
 
 impl Pauses {
@@ -55,7 +71,7 @@ impl Pauses {
     }
 
     /// Why nothing may be applied now: one line.
-    pub(super) fn why(&mut self) -> Option<&String> {
+    pub(super) fn why(&mut self) -> Option<&Pause> {
         let now = Instant::now();
         if self.looked.is_none_or(|looked| now.duration_since(looked) >= LOOK_PERIOD) {
             self.looked = Some(now);
@@ -64,21 +80,19 @@ impl Pauses {
         self.why.as_ref()
     }
 
-    fn look(&self) -> Option<String> {
+    fn look(&self) -> Option<Pause> {
         let freeze_file = &self.config.freeze_file;
         if freeze_file.exists() {
-            return Some(format!(
-                "frozen by the file {}: remove it to go on",
-                freeze_file.display()
-            ));
+            let why = format!("frozen by the file {}: remove it to go on", freeze_file.display());
+            return Some(Pause { why, is_frozen: true });
         }
-        match self.room() {
-            Ok(()) => None,
-            Err(short) if self.coming > 0 => {
-                Some(format!("there is no room for the snapshot that is to come: {short}"))
-            }
-            Err(short) => Some(short.to_string()),
-        }
+        let short = self.room().err()?;
+        let aside = store::put_aside_text(&self.config.data_dir);
+        Some(Pause::of_itself(if self.coming > 0 {
+            format!("there is no room for the snapshot that is to come: {short}{aside}")
+        } else {
+            format!("{short}{aside}")
+        }))
     }
 
     /// Whether the store may grow. A disk that does not tell, and a quota, are found out by writing.
@@ -119,10 +133,20 @@ mod tests {
         };
         assert_eq!(Pauses::new(config.clone()).why(), None);
         fs::write(dir.path().join("freeze"), "").unwrap();
-        assert!(Pauses::new(config.clone()).why().unwrap().contains("freeze"));
+        let frozen = Pauses::new(config.clone()).why().unwrap().clone();
+        assert!(frozen.is_frozen && frozen.why.contains("freeze"), "{frozen:?}");
         fs::remove_file(dir.path().join("freeze")).unwrap();
         let full = PauseConfig { min_free: u64::MAX, ..config.clone() };
-        assert!(Pauses::new(full).why().unwrap().contains("free"));
+        let short = Pauses::new(full.clone()).why().unwrap().clone();
+        assert!(!short.is_frozen && short.why.contains("free"), "{short:?}");
+        assert!(!short.why.contains("quarantine"), "{short:?}");
+        // What was put aside is room that a person can make.
+        let aside = dir.path().join("store.quarantine-7");
+        fs::create_dir(&aside).unwrap();
+        fs::write(aside.join("db"), vec![0; 3 << 20]).unwrap();
+        let short = Pauses::new(full).why().unwrap().why.clone();
+        assert!(short.contains("store.quarantine-7 (3.0 MiB)"), "{short}");
+        fs::remove_dir_all(aside).unwrap();
         Pauses::new(config).probe().unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
@@ -136,7 +160,7 @@ mod tests {
         // Twice what is there for 2.2 times what sled makes of it, and then half of it.
         let fits = free / STAGED_OCTETS / STAGED_FREE_TENTHS * 10;
         pauses.expect_rows(fits * 2);
-        let why = pauses.why().expect("it is looked at once").clone();
+        let why = pauses.why().expect("it is looked at once").why.clone();
         assert!(why.contains("snapshot") && why.contains("make room"), "{why}");
         pauses.expect_rows(fits / 2);
         assert_eq!(pauses.why(), None);

@@ -110,6 +110,11 @@ impl Applier {
         let before = store.records();
         match &manifest.scope {
             Scope::Store if confirmed => Ok(()),
+            // A zone that the edge is not to have any more was taken away on purpose, at the control plane (rule 13).
+            Scope::Store if manifest.filter != store.filter() => {
+                let before = store.records_within(&self.filter);
+                StoreGuard::replace(before, manifest.records)
+            }
             Scope::Store => StoreGuard::replace(before, manifest.records),
             Scope::Zone(zone) => {
                 let has = store.reader().zone(zone).map_or(0, |zone| zone.state.records);

@@ -2,6 +2,8 @@
 //! failure.
 
 mod damage;
+mod strikes;
+mod taken_away;
 
 use std::{fs, path::Path};
 
@@ -221,7 +223,7 @@ fn a_frozen_edge_waits_with_what_comes_and_ends_at_once() {
     std::thread::sleep(crate::limits::LOOK_PERIOD * 2);
     send(&applying, [log.create()]);
     let Report::Paused(Some(why)) = next(&mut applying) else { panic!() };
-    assert!(why.contains("freeze"), "{why}");
+    assert!(why.is_frozen && why.why.contains("freeze"), "{why:?}");
     std::thread::sleep(crate::limits::LOOK_PERIOD * 2);
     assert_eq!(reader.position(), Some(there));
     fs::remove_file(dir.path().join("freeze")).unwrap();
@@ -299,7 +301,7 @@ fn a_snapshot_of_before_what_is_here_is_taken_of_another_history_alone() {
     let stage = |may_be_older| {
         let (position, scope) = (before, Scope::Store);
         let manifest = Manifest { id, position, scope, filter, zones, records, octets, chunks };
-        Work::Stage { manifest, may_be_older }
+        Work::Stage { manifest, filter: Filter::All, may_be_older }
     };
     send(&applying, [stage(false), Work::Install(id)]);
     let Report::Rejected { reason } = next(&mut applying) else { panic!() };

@@ -29,7 +29,7 @@ use tonic::{Request, Response, Status, transport::Server};
 use self::audit::{Asked, EdgeAudit};
 use crate::{
     limits::{LIST_ZONES, LONG_READS, WATCH_PERIOD},
-    session::Command,
+    session::{Command, Resumed},
     status::Status as EdgeStatus,
     store::{Reader, StoreError},
 };
@@ -277,13 +277,21 @@ impl EdgeService for Local {
         let asked = Asked::new(&request, &request.get_ref().principal, RESUME_EDGE, 0);
         let halted = self.audit.around(&asked, async {
             let (answer, answered) = oneshot::channel();
-            let halted = self.ask(Command::Resume { answer }, answered).await?;
-            halted.ok_or_else(|| Status::failed_precondition(NOT_HALTED))
+            let Resumed { halted, failed, paused } =
+                self.ask(Command::Resume { answer }, answered).await?;
+            match (failed, halted, &paused) {
+                (Some(failed), ..) => Err(Status::failed_precondition(failed)),
+                (None, Some(halted), _) => Ok((halted, paused.unwrap_or_default())),
+                (None, None, Some(paused)) => Err(Status::failed_precondition(format!(
+                    "the edge is not halted, but applies nothing for now: {paused}"
+                ))),
+                (None, None, None) => Err(Status::failed_precondition(NOT_HALTED)),
+            }
         });
-        let halted = halted.await?;
+        let (halted, paused) = halted.await?;
         let (first, reason) = (halted.first, halted.reason);
         tracing::warn!(principal = asked.who, %first, reason, "resumed by hand");
-        Ok(Response::new(v1::ResumeEdgeResponse { reason }))
+        Ok(Response::new(v1::ResumeEdgeResponse { reason, paused }))
     }
 
     async fn skip_change_set(
@@ -314,6 +322,8 @@ fn not_skipped(first: Offset, halted: Option<Halt>) -> String {
              takes its place ({})",
             halt.reason
         ),
+        // The store has failed: there is no set that could be skipped.
+        Some(halt) if halt.first == first => format!("nothing is skipped: {}", halt.reason),
         Some(halt) => format!("the edge is halted before offset {}, not {first}", halt.first),
     }
 }

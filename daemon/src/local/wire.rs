@@ -49,7 +49,7 @@ pub(super) fn status(edge: &EdgeId, status: &Status, totals: Totals) -> v1::Edge
         next_try: wait.and_then(|wait| wait.try_into().ok()),
         reason,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        paused: status.paused.clone().unwrap_or_default(),
+        paused: status.paused.as_ref().map(|paused| paused.why.clone()).unwrap_or_default(),
         snapshot: status.snapshot.as_ref().map(snapshot),
         drifts: status.drifts,
         repairs: status.repairs,

@@ -5,13 +5,24 @@ use tokio::sync::oneshot;
 
 use crate::store::Mismatch;
 
+/// What there was to be resumed, and what keeps the edge from going on all the same.
+#[derive(Debug)]
+pub struct Resumed {
+    /// What was halted before; none if nothing was.
+    pub halted: Option<Halt>,
+    /// The store has failed: nothing is resumed before a restart.
+    pub failed: Option<String>,
+    /// Nothing is applied for now.
+    pub paused: Option<String>,
+}
+
 /// A wish.
 #[derive(Debug)]
 pub enum Command {
     /// Go on after a halt.
     Resume {
-        /// What was halted before; none if nothing was.
-        answer: oneshot::Sender<Option<Halt>>,
+        /// What there was to be resumed.
+        answer: oneshot::Sender<Resumed>,
     },
     /// Go on behind the set that was halted before.
     Skip {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-pub use command::Command;
+pub use command::{Command, Resumed};
 
 use edgesync_core::{
     change::ChangeSet,
@@ -220,13 +220,18 @@ impl Session {
                 self.drifted(&zone, "with the set that was skipped", "without it");
                 ReceiverInput::Drifted { zone }
             }
-            Report::Paused(why) => return self.status.send_modify(|status| status.paused = why),
+            Report::Paused(pause) => {
+                let why = pause.as_ref().map(|pause| pause.why.clone());
+                self.status.send_modify(|status| status.paused = pause);
+                ReceiverInput::Paused(why)
+            }
             Report::Reopened { position, staged, epoch } => {
                 self.status.send_modify(|status| status.boot_epoch = epoch);
                 ReceiverInput::Reopened { position, staged }
             }
             Report::Failed { reason } => {
-                return self.status.send_modify(|status| status.failed = Some(reason));
+                self.status.send_modify(|status| status.failed = Some(reason.clone()));
+                ReceiverInput::Failed { reason }
             }
         };
         self.receiver.handle(input, now);
@@ -247,15 +252,18 @@ impl Session {
         let halted = self.receiver.halted().cloned();
         match command {
             Command::Resume { answer } => {
-                if halted.is_some() {
+                let Status { failed, paused, .. } = self.status.borrow().clone();
+                if halted.is_some() && failed.is_none() {
                     self.hand_over(Work::Resume, 0);
                 }
-                let _ = answer.send(halted);
+                let paused = paused.map(|paused| paused.why);
+                let _ = answer.send(Resumed { halted, failed, paused });
             }
             Command::Skip { first, answer } => {
                 let skips = |halt: &Halt| halt.first == first && !halt.held;
+                let has_failed = self.status.borrow().failed.is_some();
                 let skipped = match halted {
-                    Some(halt) if skips(&halt) => Ok(halt),
+                    Some(halt) if skips(&halt) && !has_failed => Ok(halt),
                     other => Err(other),
                 };
                 if skipped.is_ok() {
@@ -292,8 +300,8 @@ impl Session {
                     let octets = sample.octets();
                     self.hand_over(Work::Compare { position, sample }, octets);
                 }
-                ReceiverOutput::Stage { manifest, may_be_older, .. } => {
-                    self.hand_over(Work::Stage { manifest, may_be_older }, 0);
+                ReceiverOutput::Stage { manifest, filter, may_be_older, .. } => {
+                    self.hand_over(Work::Stage { manifest, filter, may_be_older }, 0);
                 }
                 ReceiverOutput::StageChunk(chunk) => {
                     let octets = chunk.body.len();

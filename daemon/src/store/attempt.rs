@@ -1,6 +1,11 @@
 //! Station 6, the breadcrumb: written before the first change of a process is applied, so that a change
 //! that kills the daemon is not tried for ever. After three strikes at one offset the daemon starts
 //! halted before it, and serves what it has (rule 23).
+//!
+//! Many sets share a sync, and a process that dies leaves none of them: it may have died of any. So where a process
+//! has died at the very offset that the next one begins at, this one goes *step by step*: it makes each set
+//! durable, and rewrites the breadcrumb, before it applies the next. What then kills is what the breadcrumb
+//! is before, and is struck alone. A process that dies of something else and has got on costs nothing.
 
 use std::{
     fs::{self, File},
@@ -10,7 +15,7 @@ use std::{
 
 use edgesync_core::position::Offset;
 
-use crate::limits::STRIKES;
+use crate::limits::{STRIKES, SYNC_CHANGES};
 
 /// First line of the file.
 const HEAD: &str = "edgesync store attempt 1";
@@ -21,8 +26,10 @@ pub struct Attempt {
     path: PathBuf,
     /// What the file says.
     known: Option<(Offset, u32)>,
-    /// This process has written it.
-    begun: bool,
+    /// What this process has written last.
+    begun: Option<Offset>,
+    /// Changes that are still to be applied step by step. What killed began before so many: no more share a sync.
+    steps: usize,
 }
 
 impl Attempt {
@@ -31,28 +38,44 @@ impl Attempt {
     pub fn read(data_dir: &Path) -> Self {
         let path = data_dir.join("store.attempt");
         let known = fs::read_to_string(&path).ok().and_then(|text| parse(&text));
-        Self { path, known, begun: false }
+        Self { path, known, begun: None, steps: 0 }
     }
 
     /// True if what follows an offset has ended too many processes.
     #[must_use]
     pub fn is_out(&self, offset: Offset) -> bool {
-        !self.begun && self.known.is_some_and(|(at, strikes)| at == offset && strikes >= STRIKES)
+        self.begun.is_none()
+            && self.known.is_some_and(|(at, strikes)| at == offset && strikes >= STRIKES)
     }
 
-    /// Says, durably, that what follows an offset is about to be applied; once in a process.
+    /// True if what is applied is to be durable, and the breadcrumb written, before the next is.
+    #[must_use]
+    pub const fn is_step_by_step(&self) -> bool {
+        self.steps > 0
+    }
+
+    /// So many changes are durable and have killed nobody.
+    pub const fn survived(&mut self, changes: usize) {
+        self.steps = self.steps.saturating_sub(changes);
+    }
+
+    /// Says, durably, that what follows an offset is about to be applied: once in a process, or step by step.
     ///
     /// # Errors
     /// If the file cannot be written.
     pub fn begin(&mut self, offset: Offset) -> io::Result<()> {
-        if self.begun {
+        let is_first = self.begun.is_none();
+        if !is_first && !self.is_step_by_step() || self.begun == Some(offset) {
             return Ok(());
         }
         let strikes = match self.known {
-            Some((at, strikes)) if at == offset => strikes.saturating_add(1),
+            Some((at, strikes)) if at == offset => {
+                self.steps = SYNC_CHANGES;
+                strikes.saturating_add(1)
+            }
             _ => 1,
         };
-        self.begun = true;
+        self.begun = Some(offset);
         self.known = Some((offset, strikes));
         let mut file = File::create(&self.path)?;
         write!(file, "{HEAD}\noffset {offset}\nstrikes {strikes}\n")?;
@@ -61,8 +84,7 @@ impl Attempt {
 
     /// Nothing was wrong: the process ends in order, or a person has looked.
     pub fn clear(&mut self) {
-        self.known = None;
-        self.begun = false;
+        (self.known, self.begun, self.steps) = (None, None, 0);
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(file = %self.path.display(), %error, "cannot remove");
@@ -91,16 +113,41 @@ mod tests {
             let mut attempt = Attempt::read(dir.path());
             assert!(!attempt.is_out(Offset(5)));
             attempt.begin(Offset(5)).unwrap();
-            attempt.begin(Offset(6)).unwrap();
             assert!(!attempt.is_out(Offset(5)), "it is being tried");
         }
         let mut attempt = Attempt::read(dir.path());
         assert!(attempt.is_out(Offset(5)) && !attempt.is_out(Offset(6)));
+        assert!(!attempt.is_step_by_step());
         attempt.begin(Offset(6)).unwrap();
         assert!(!Attempt::read(dir.path()).is_out(Offset(5)), "it has got on");
         attempt.clear();
         assert!(!dir.path().join("store.attempt").exists());
         fs::write(dir.path().join("store.attempt"), "else").unwrap();
         assert!(!Attempt::read(dir.path()).is_out(Offset::ZERO));
+    }
+
+    #[test]
+    fn where_a_process_has_died_the_next_goes_step_by_step_and_only_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let begin = |at: u64| {
+            let mut attempt = Attempt::read(dir.path());
+            attempt.begin(Offset(at)).unwrap();
+            attempt
+        };
+        let known = || Attempt::read(dir.path()).known.unwrap();
+        let mut first = begin(5);
+        first.begin(Offset(6)).unwrap();
+        assert_eq!(known(), (Offset(5), 1), "an ordinary run writes once");
+        assert!(!begin(9).is_step_by_step(), "the one before has got on");
+        let mut again = begin(9);
+        assert_eq!((again.is_step_by_step(), known()), (true, (Offset(9), 2)));
+        again.begin(Offset(9)).unwrap();
+        assert_eq!(known(), (Offset(9), 2), "one process is one strike");
+        again.survived(1);
+        again.begin(Offset(10)).unwrap();
+        assert_eq!(known(), (Offset(10), 1), "the next set has killed nobody yet");
+        again.survived(SYNC_CHANGES);
+        again.begin(Offset(11)).unwrap();
+        assert_eq!((again.is_step_by_step(), known()), (false, (Offset(10), 1)));
     }
 }

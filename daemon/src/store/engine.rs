@@ -10,7 +10,7 @@ use std::{
 };
 
 use edgesync_host::place::Place;
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use sled::{Db, IVec};
 
 use super::{StoreError, blobs::Blobs, error::EngineFault};
@@ -78,6 +78,9 @@ pub(super) struct Engine {
     /// The planted stop is a full disk.
     #[cfg(test)]
     pub full: std::cell::Cell<bool>,
+    /// A set with this first offset kills.
+    #[cfg(test)]
+    pub dies_at: std::cell::Cell<Option<edgesync_core::position::Offset>>,
 }
 
 impl Engine {
@@ -113,6 +116,8 @@ impl Engine {
             torn: std::cell::Cell::new(false),
             #[cfg(test)]
             full: std::cell::Cell::new(false),
+            #[cfg(test)]
+            dies_at: std::cell::Cell::new(None),
         };
         engine.reserve();
         Ok(engine)
@@ -184,6 +189,18 @@ impl Engine {
     /// Looks whether the database's file is still where it was opened.
     pub fn check_place(&self) -> Result<(), StoreError> {
         self.place.check().map_err(StoreError::Gone)
+    }
+}
+
+/// Has the kernel forget what it keeps of a closed database's files, as far as it takes it for written: what is read
+/// next is what the disk has.
+pub(super) fn forget_cached(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok) {
+        let told = File::open(entry.path())
+            .and_then(|file| Ok(fadvise(&file, 0, None, Advice::DontNeed)?));
+        if let Err(error) = told {
+            tracing::warn!(file = %entry.path().display(), %error, "it may be read from memory");
+        }
     }
 }
 

@@ -34,6 +34,7 @@ use edgesync_core::{
 use edgesync_host::reserve::Reserve;
 pub use error::{ApplyError, Distrust, OpenError, StoreError};
 pub use open::database_file;
+pub use quarantine::put_aside_text;
 pub use read::{EdgeZone, Export, Found, Reader};
 pub use staging::InstallError;
 pub use verify::{Mismatch, Verified};
@@ -97,18 +98,24 @@ pub struct ClosedStore {
     config: StoreConfig,
     gate: Arc<Gate>,
     metrics: StoreMetrics,
+    /// What was durable in it.
+    durable: Option<Position>,
 }
 
 impl ClosedStore {
     /// Opens it again. Until then readers are told that it is closed, and never that what it has is not
-    /// there (invariant 14).
+    /// there (invariant 14). It is read from the disk, and put aside if it is behind what was durable in it: after a
+    /// sync that has failed, the kernel may have pages in memory that it takes for written and that the disk has
+    /// not. A store that was opened over these would sync without an error, and ack what a power cut takes
+    /// (invariant 6).
     ///
     /// # Errors
     /// If it does not open now.
     pub fn open(&self) -> Result<Store, OpenError> {
         // All of sled has to be closed before it is opened again.
         self.gate.write().db = None;
-        let mut store = open::open(self.config.clone(), Arc::clone(&self.gate))?;
+        engine::forget_cached(&self.config.data_dir.join(open::STORE));
+        let mut store = open::open(self.config.clone(), Arc::clone(&self.gate), self.durable)?;
         store.metrics = self.metrics.clone();
         Ok(store)
     }
@@ -121,7 +128,7 @@ impl Store {
     /// # Errors
     /// If it cannot be used at all, or another version wrote it; it is then left as it is.
     pub fn open(config: StoreConfig) -> Result<Self, OpenError> {
-        open::open(config, Arc::default())
+        open::open(config, Arc::default(), None)
     }
 
     /// Records what writes and syncs take.
@@ -157,6 +164,14 @@ impl Store {
     #[must_use]
     pub const fn records(&self) -> u64 {
         self.records
+    }
+
+    /// Number of visible records in the zones that a filter wants.
+    #[must_use]
+    pub fn records_within(&self, filter: &Filter) -> u64 {
+        let view = self.gate.read();
+        let wanted = view.zones.values().filter(|zone| filter.wants(&zone.origin));
+        wanted.filter_map(|zone| zone.states.visible).map(|state| state.records).sum()
     }
 
     /// How many visible records there will be with a set.
@@ -197,6 +212,8 @@ impl Store {
     /// the store fails: nothing more may then be written.
     pub fn apply(&mut self, set: ChangeSet, position: Position) -> Result<(), ApplyError> {
         self.check_place(&set, position)?;
+        #[cfg(test)]
+        assert_ne!(self.engine.dies_at.get(), Some(set.first), "planted");
         self.settle()?;
         let records = self.records_with(&set);
         let octets = group::octets(&set);
@@ -352,6 +369,12 @@ impl Store {
         self.engine.full.set(true);
     }
 
+    /// Plants a set that kills.
+    #[cfg(test)]
+    pub fn dies_at(&self, first: Offset) {
+        self.engine.dies_at.set(Some(first));
+    }
+
     /// Gives the store up after a failure. If it means that the store cannot be trusted, the next
     /// start puts it aside.
     pub fn give_up(&self, error: &StoreError) {
@@ -368,8 +391,8 @@ impl Store {
     /// Closes the store after a failure that has lost nothing, to be opened again.
     #[must_use]
     pub fn close(self) -> ClosedStore {
-        let Self { config, gate, metrics, .. } = self;
-        ClosedStore { config, gate, metrics }
+        let Self { config, gate, metrics, durable, .. } = self;
+        ClosedStore { config, gate, metrics, durable }
     }
 
     /// Applies a set that is too large for one batch.

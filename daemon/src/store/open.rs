@@ -26,6 +26,8 @@ use super::{
 };
 use crate::{limits::RESERVE_OCTETS, metrics::StoreMetrics};
 
+/// Name of sled's directory in a data directory.
+pub(super) const STORE: &str = "store";
 /// Name of the file that keeps room for the next opening.
 const RESERVE: &str = "store.reserve";
 
@@ -46,7 +48,7 @@ impl Paths {
     fn of(dir: &Path) -> Self {
         Self {
             dir: dir.to_owned(),
-            store: dir.join("store"),
+            store: dir.join(STORE),
             witness: dir.join("store.witness"),
             distrust: dir.join("store.distrusted"),
         }
@@ -85,16 +87,21 @@ impl From<Distrust> for Refusal {
     }
 }
 
-/// Opens a store for the readers behind `gate`.
-pub(super) fn open(config: StoreConfig, gate: Arc<Gate>) -> Result<Store, OpenError> {
+/// Opens a store for the readers behind `gate`; `durable` is what is known to be durable in it, beside what the
+/// witness says.
+pub(super) fn open(
+    config: StoreConfig,
+    gate: Arc<Gate>,
+    durable: Option<Position>,
+) -> Result<Store, OpenError> {
     let paths = Paths::of(&config.data_dir);
     fs::create_dir_all(&paths.dir).map_err(io_error("create", &paths.dir))?;
-    match open_caught(config.clone(), &paths, Arc::clone(&gate)) {
+    match open_caught(config.clone(), &paths, Arc::clone(&gate), durable) {
         Ok(store) => Ok(store),
         Err(Refusal::Error(error)) => Err(error),
         Err(Refusal::Distrusted(distrust)) => {
             quarantine::put_aside(&paths, &distrust)?;
-            match open_caught(config, &paths, gate) {
+            match open_caught(config, &paths, gate, None) {
                 Ok(store) => Ok(Store { distrusted: Some(distrust), ..store }),
                 Err(Refusal::Error(error)) => Err(error),
                 Err(Refusal::Distrusted(again)) => Err(OpenError::Write {
@@ -107,12 +114,22 @@ pub(super) fn open(config: StoreConfig, gate: Arc<Gate>) -> Result<Store, OpenEr
 }
 
 /// Opens a store. A damaged file can make sled panic: that is an answer, not the end of the daemon.
-fn open_caught(config: StoreConfig, paths: &Paths, gate: Arc<Gate>) -> Result<Store, Refusal> {
-    let opened = catch_unwind(AssertUnwindSafe(|| open_trusted(config, paths, gate)));
+fn open_caught(
+    config: StoreConfig,
+    paths: &Paths,
+    gate: Arc<Gate>,
+    durable: Option<Position>,
+) -> Result<Store, Refusal> {
+    let opened = catch_unwind(AssertUnwindSafe(|| open_trusted(config, paths, gate, durable)));
     opened.unwrap_or_else(|_| Err(Distrust::Unreadable("it panicked".to_owned()).into()))
 }
 
-fn open_trusted(config: StoreConfig, paths: &Paths, gate: Arc<Gate>) -> Result<Store, Refusal> {
+fn open_trusted(
+    config: StoreConfig,
+    paths: &Paths,
+    gate: Arc<Gate>,
+    durable: Option<Position>,
+) -> Result<Store, Refusal> {
     let witness = Witness::read(&paths.witness).map_err(io_error("read", &paths.witness))?;
     let marked = quarantine::marked(paths).map_err(io_error("read", &paths.distrust))?;
     if let Some(why) = marked {
@@ -130,6 +147,7 @@ fn open_trusted(config: StoreConfig, paths: &Paths, gate: Arc<Gate>) -> Result<S
     let position = stored.map(|stored| stored.position);
     let mut view = load_view(&engine, position).map_err(unusable)?;
     check_witness(&view, &witness)?;
+    check_durable(&view, durable)?;
     view.db = Some(engine.db().clone());
     let mut store = Store {
         paths: paths.clone(),
@@ -295,6 +313,14 @@ fn load_snapshot(engine: &Engine) -> Result<Option<StoredSnapshot>, StoreError> 
     let Some(stored) = stored else { return Ok(None) };
     let snapshot = StoredSnapshot::decode(&stored);
     snapshot.map(Some).ok_or(StoreError::Malformed("the mark of a snapshot"))
+}
+
+/// Compares what was found with what was durable before it was closed, which the witness may not say yet.
+fn check_durable(view: &View, durable: Option<Position>) -> Result<(), Distrust> {
+    let Some(Position { log, offset: known, .. }) = durable else { return Ok(()) };
+    let found = view.position.filter(|found| found.log == log);
+    let found = found.map_or(Offset::ZERO, |found| found.offset);
+    if found < known { Err(Distrust::Behind { found, known, log }) } else { Ok(()) }
 }
 
 /// Compares what was found with what is known to have been durable.

@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -18,10 +18,29 @@ use crate::limits::QUARANTINES_KEPT;
 /// What the name of a store put aside begins with.
 const PREFIX: &str = "store.quarantine-";
 
+/// What was put aside in a data directory and what it takes, for who has to make room: empty if nothing was.
+#[must_use]
+pub fn put_aside_text(data_dir: &Path) -> String {
+    let found = all_aside(data_dir).unwrap_or_default();
+    let octets = |dir: &Path| {
+        let entries = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+        entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum::<u64>()
+    };
+    let named = |path: &PathBuf| {
+        let tenths = octets(path).saturating_mul(10) >> 20;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        format!("{name} ({}.{} MiB)", tenths / 10, tenths % 10)
+    };
+    let named: Vec<_> = found.iter().map(|(_, path)| named(path)).collect();
+    if named.is_empty() {
+        return String::new();
+    }
+    format!("; stores that were put aside take room, and can be removed: {}", named.join(", "))
+}
+
 /// Renames the store aside; what was said of it is not said of the next.
 pub(super) fn put_aside(paths: &Paths, why: &Distrust) -> Result<(), OpenError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let aside = paths.dir.join(format!("{PREFIX}{now}"));
+    let aside = paths.dir.join(format!("{PREFIX}{}", next_number(paths)?));
     match fs::rename(&paths.store, &aside) {
         Ok(()) => {
             tracing::error!(reason = %why, aside = %aside.display(), "store put aside; starting empty");
@@ -63,9 +82,19 @@ pub(super) fn marked(paths: &Paths) -> io::Result<Option<String>> {
     }
 }
 
-fn remove_oldest(paths: &Paths) -> io::Result<()> {
+/// The number of the next store that is put aside: the time, but beyond all that are there. A clock that was set back
+/// would make the newest the oldest, which is removed, and one that stands still give a name that is taken.
+fn next_number(paths: &Paths) -> Result<u64, OpenError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let aside = all_aside(&paths.dir).map_err(io_error("read", &paths.dir))?;
+    let beyond = aside.last().map_or(0, |(number, _)| number.saturating_add(1));
+    Ok(u64::try_from(now).unwrap_or(u64::MAX).max(beyond))
+}
+
+/// All stores that were put aside, by number.
+fn all_aside(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     let mut aside: Vec<(u64, PathBuf)> = Vec::new();
-    for entry in fs::read_dir(&paths.dir)? {
+    for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
         let number = name.to_string_lossy().strip_prefix(PREFIX).map(str::parse::<u64>);
@@ -74,6 +103,11 @@ fn remove_oldest(paths: &Paths) -> io::Result<()> {
         }
     }
     aside.sort_unstable();
+    Ok(aside)
+}
+
+fn remove_oldest(paths: &Paths) -> io::Result<()> {
+    let aside = all_aside(&paths.dir)?;
     let surplus = aside.len().saturating_sub(QUARANTINES_KEPT);
     aside.into_iter().take(surplus).try_for_each(|(_, path)| fs::remove_dir_all(path))
 }

@@ -196,6 +196,50 @@ fn readers_of_a_store_that_is_opened_again_are_never_told_that_it_is_empty() {
 }
 
 #[test]
+fn a_store_that_is_opened_again_behind_what_was_durable_in_it_is_put_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = filled(dir.path());
+    let (place, kept) = (dir.path().join("store"), dir.path().join("kept"));
+    fs::create_dir(&kept).unwrap();
+    for file in fs::read_dir(&place).unwrap().map(Result::unwrap) {
+        if file.file_type().unwrap().is_file() {
+            fs::copy(file.path(), kept.join(file.file_name())).unwrap();
+        }
+    }
+    let witness = fs::read(dir.path().join("store.witness")).unwrap();
+    let mut store = open(dir.path());
+    for (set, position) in &log.sets[3..] {
+        store.apply(set.clone(), *position).unwrap();
+    }
+    store.sync().unwrap();
+    let closed = store.close();
+    // The disk has not what the kernel said to have written; nor has the witness been written since.
+    fs::remove_dir_all(&place).unwrap();
+    fs::rename(kept, place).unwrap();
+    fs::write(dir.path().join("store.witness"), witness).unwrap();
+    let store = closed.open().unwrap();
+    assert_eq!(store.distrusted().map(Distrust::label), Some("disagrees"));
+    assert_eq!((store.durable(), aside(dir.path()).len()), (None, 1));
+}
+
+#[test]
+fn a_clock_that_was_set_back_does_not_have_the_newest_removed_nor_a_name_taken_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let far = u64::MAX - 7;
+    for number in [far, far - 1] {
+        fs::create_dir(dir.path().join(format!("store.quarantine-{number}"))).unwrap();
+    }
+    for put in 1..3 {
+        let store = open(dir.path());
+        store.give_up(&StoreError::Sync(std::io::Error::other("planted")));
+        drop(store);
+        drop(open(dir.path()));
+        let kept = [far + put - 1, far + put].map(|number| format!("store.quarantine-{number}"));
+        assert_eq!(aside(dir.path()), kept);
+    }
+}
+
+#[test]
 fn the_newest_two_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let mut all = Vec::new();
