@@ -57,8 +57,8 @@ pub enum EdgeCommand {
     },
     /// Print a zone as a zone file in canonical order, one record a line.
     Export(ExportArgs),
-    /// Read the whole store from disk and check it; exit code 4 if a zone differs. The daemon then
-    /// fetches that zone anew.
+    /// Read all records of the store, what is in its cache from there and the rest from disk, and check
+    /// them; exit code 4 if a zone differs. The daemon then fetches that zone anew.
     Verify,
     /// Let a halted edge go on: what it holds is confirmed, what it could not apply is tried again.
     Resume,

@@ -119,10 +119,10 @@ impl StoreGuard {
         let young =
             |(began, _): &(Instant, u64)| now.saturating_duration_since(*began) < GUARD_WINDOW;
         let (began, of) = self.window.filter(young).unwrap_or((now, before));
-        let gone = of.saturating_sub(after);
         let shrinks = after < before;
-        let result = match shrinks && !is_allowed && is_too_much(gone, of) {
-            true => Err(Exceeded { touched: gone, of }),
+        // A window that has grown since it began has no less to lose: the set counts by itself too.
+        let result = match shrinks && !is_allowed {
+            true => Self::replace(of, after).and(Self::replace(before, after)),
             false => Ok(()),
         };
         // What was allowed is not held against what follows.
@@ -226,6 +226,14 @@ mod tests {
             guard.take(19, 5, false, now + GUARD_WINDOW),
             Err(Exceeded { touched: 14, of: 19 })
         );
+        guard.clear();
+        assert_eq!(guard.take(100, 1_000, false, now), Ok(()));
+        assert_eq!(
+            guard.take(1_000, 100, false, now),
+            Err(Exceeded { touched: 900, of: 1_000 }),
+            "a store that has just grown is not taken away at once"
+        );
+        assert_eq!(guard.take(1_000, 900, false, now), Ok(()));
         assert!(StoreGuard::replace(100, 69).is_err() && StoreGuard::replace(100, 70).is_ok());
         assert!(StoreGuard::replace(0, 0).is_ok() && StoreGuard::replace(9, 0).is_ok());
     }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Why a session ended: the values of the label of `reconnects_total`.
-pub const RECONNECT_REASONS: [&str; 3] = ["connect", "stream", "session"];
+pub const RECONNECT_REASONS: [&str; 4] = ["connect", "stream", "session", "fenced"];
 
 /// What the store's writes and syncs take.
 #[derive(Clone)]
@@ -246,8 +246,8 @@ fn states() -> Vec<(LinkState, Gauge)> {
 /// A counter for each reason of [`RECONNECT_REASONS`].
 fn reconnects() -> Vec<(&'static str, Counter)> {
     const NAME: &str = "edgesync_edge_reconnects_total";
-    let help = "Sessions and tries to connect that ended: without a connection, by the stream, or \
-                by what was said in the session.";
+    let help = "Sessions and tries to connect that ended: without a connection, by the stream, by \
+                what was said in the session, or because another process has this edge's id.";
     describe_counter!(NAME, Unit::Count, help);
     let of = |reason| (reason, counter!(NAME, "reason" => reason));
     RECONNECT_REASONS.into_iter().map(of).collect()

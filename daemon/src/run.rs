@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -111,6 +111,10 @@ pub async fn run(
     };
     let (_socket, listener) = Socket::bind(&settings.socket)?;
     metrics::begin();
+    let mut outside = Outside::default();
+    let ready = Arc::new(OnceLock::new());
+    // A store may take a while to open: who looks at the edge is told so, and not refused.
+    page.into_iter().for_each(|(metrics, listener)| outside.page(metrics, listener, &ready));
     let store = open_store(&settings).await?;
     let (reader, first) = (store.reader(), first_status(&store));
     let state = Arc::new(StateMetrics::new());
@@ -132,7 +136,8 @@ pub async fn run(
     let audit = settings.store.data_dir.join(AUDIT_FILE);
     let edge = settings.edge.clone();
     let local = Local::new(edge, reader.clone(), watched.clone(), commander, audit);
-    let outside = Outside::open(local, &reader, listener, page);
+    outside.local(local, listener);
+    let _ = ready.set(reader.clone());
     let teller = tokio::spawn(tell(state, reader, watched));
     // A task of its own: whoever waits on this future may do so on a thread that wakes up slowly.
     let (stop, stopped) = oneshot::channel::<()>();
@@ -204,37 +209,34 @@ fn first_status(store: &Store) -> Status {
     }
 }
 
+/// Whether there is a store that is served.
+fn is_ready(reader: &OnceLock<Reader>) -> Result<(), String> {
+    let serves = reader.get().is_some_and(Reader::is_serving);
+    serves.then_some(()).ok_or_else(|| "the store is being opened".to_owned())
+}
+
 /// What others reach the daemon by.
+#[derive(Default)]
 struct Outside {
     stops: Vec<oneshot::Sender<()>>,
     servers: Vec<JoinHandle<()>>,
 }
 
 impl Outside {
-    fn open(
-        local: Local,
-        reader: &Reader,
-        listener: UnixListener,
-        page: Option<(Metrics, TcpListener)>,
-    ) -> Self {
-        let mut outside = Self { stops: Vec::new(), servers: Vec::new() };
-        let stopped = outside.stop();
-        outside.servers.push(tokio::spawn(async move {
+    fn local(&mut self, local: Local, listener: UnixListener) {
+        let stopped = self.stop();
+        self.servers.push(tokio::spawn(async move {
             if let Err(error) = local.serve(listener, stopped).await {
                 tracing::error!(%error, "the local API has ended");
             }
         }));
-        if let Some((metrics, listener)) = page {
-            let reader = reader.clone();
-            let serving = move || match reader.is_serving() {
-                true => Ok(()),
-                false => Err("the store is being opened".to_owned()),
-            };
-            let page = Page::new(metrics, serving);
-            let stopped = outside.stop();
-            outside.servers.push(tokio::spawn(page.serve(listener, stopped)));
-        }
-        outside
+    }
+
+    fn page(&mut self, metrics: Metrics, listener: TcpListener, ready: &Arc<OnceLock<Reader>>) {
+        let ready = Arc::clone(ready);
+        let page = Page::new(metrics, move || is_ready(&ready));
+        let stopped = self.stop();
+        self.servers.push(tokio::spawn(page.serve(listener, stopped)));
     }
 
     /// Done when the outside closes.

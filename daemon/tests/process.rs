@@ -96,6 +96,9 @@ const METRICS: &[&str] = &[
     "halted",
     "held",
     "paused",
+    "frozen",
+    "read_failures_total",
+    "zones_to_be_mended",
     "boot_epoch",
     "config_reloads_total",
 ];
@@ -143,6 +146,30 @@ fn a_daemon_without_a_control_plane_is_ready_tells_how_it_stands_and_ends_in_ord
     assert!(log.contains("nearest known one is `control`"), "{log}");
     assert!(log.contains("http://127.0.0.1:10"), "{log}");
     assert!(!dir.path().join("edge.sock").exists());
+}
+
+#[test]
+fn while_the_store_opens_the_page_answers_that_it_is_not_ready() {
+    let (dir, address) = (tempfile::tempdir().unwrap(), free_address());
+    fs::create_dir(dir.path().join("data")).unwrap();
+    // The witness is read first: what cannot be read yet is waited for.
+    let witness = dir.path().join("data/store.witness");
+    assert!(Command::new("mkfifo").arg(&witness).status().unwrap().success());
+    let mut child = command(dir.path(), address).spawn().unwrap();
+    let (line, body) = loop {
+        match get(address, "/readyz") {
+            Some(found) => break found,
+            None => assert!(child.try_wait().unwrap().is_none(), "it has ended"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(line.contains("503") && body.contains("being opened"), "{line}: {body}");
+    assert!(get(address, "/healthz").unwrap().0.contains("200"));
+    assert!(get(address, "/metrics").unwrap().1.contains("edgesync_edge_quarantines_total"));
+    drop(fs::OpenOptions::new().write(true).open(&witness).unwrap());
+    until("it is ready", || get(address, "/readyz").is_some_and(|(line, _)| line.contains("200")));
+    signal(&child, Signal::TERM);
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

@@ -308,6 +308,10 @@ fn a_goodbye_is_waited_out_and_a_fenced_edge_waits_longer() {
         receiver.poll();
         let Some(ReceiverOutput::Reconnect { after, .. }) = receiver.poll() else { panic!() };
         assert_eq!(after, Duration::from_secs(least));
+        assert_eq!(receiver.is_fenced(), reason == GoodbyeReason::Fenced);
+        receiver.handle(ReceiverInput::Disconnected, Instant::now());
+        receiver.handle(ReceiverInput::Connected, Instant::now());
+        assert!(!receiver.is_fenced(), "the next stream is judged by itself");
     }
 }
 

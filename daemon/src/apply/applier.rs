@@ -288,7 +288,8 @@ impl Applier {
             Ok(set) => set,
             Err(reason) => return self.halt(Halted::poison(first, position, zone), reason),
         };
-        if let Err((halted, reason)) = self.may_apply(&set, position) {
+        if let Err(refused) = self.may_apply(&set, position) {
+            let (halted, reason) = *refused;
             return self.halt(halted, reason);
         }
         let changes = set.changes.len();

@@ -87,7 +87,7 @@ impl Applier {
         &mut self,
         set: &ChangeSet,
         position: Position,
-    ) -> Result<(), (Halted, String)> {
+    ) -> Result<(), Box<(Halted, String)>> {
         let Some(store) = &self.store else { return Ok(()) };
         let (first, at) = (set.first, store.applied());
         if self.attempt.is_out(at) {
@@ -95,7 +95,8 @@ impl Applier {
                 "applying what follows offset {at} has ended the daemon {STRIKES} times: look, and try \
                  again with `edgesync edge resume` or go on behind it with `edgesync edge skip`"
             );
-            return Err((Halted::poison(first, position, Some(set.zone.clone())), reason));
+            let halted = Halted::poison(first, position, Some(set.zone.clone()));
+            return Err(Box::new((halted, reason)));
         }
         if let Err(error) = self.attempt.begin(at) {
             tracing::warn!(%error, "cannot write down what is about to be applied");
@@ -108,7 +109,7 @@ impl Applier {
             self.attempt.clear();
             let reason = guarded("a change set", exceeded);
             let zone = Some(set.zone.clone());
-            (Halted::Set { first, position, held: true, zone }, reason)
+            Box::new((Halted::Set { first, position, held: true, zone }, reason))
         })
     }
 

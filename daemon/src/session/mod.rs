@@ -317,6 +317,10 @@ impl Session {
                         tracing::warn!(%reason, "a snapshot takes the place of what is here");
                     }
                 }
+                ReceiverOutput::Reconnect { after, reason } if self.receiver.is_fenced() => {
+                    tracing::warn!(%reason, "another process has this edge's id: one of the two is too many");
+                    self.close("fenced", reason, after);
+                }
                 ReceiverOutput::Reconnect { after, reason } => self.close("session", reason, after),
             }
         }

@@ -79,6 +79,8 @@ pub struct Receiver {
     halted: Option<Halt>,
     /// The store has failed: it takes nothing more, nor a snapshot that is about to be sent.
     failed: bool,
+    /// Another process has taken this edge's id, by the last word of the last stream.
+    fenced: bool,
     /// Why nothing is applied for now, if nothing is.
     paused: Option<String>,
     /// What the edge had halted before when a snapshot was said to come: it is so again, should the
@@ -115,6 +117,7 @@ impl Receiver {
             duplicates: 0,
             halted: None,
             failed: false,
+            fenced: false,
             paused: None,
             set_aside: None,
             heartbeat: WELCOME_WAIT,
@@ -156,6 +159,12 @@ impl Receiver {
     #[must_use]
     pub const fn halted(&self) -> Option<&Halt> {
         self.halted.as_ref()
+    }
+
+    /// True if the last stream ended because another process has this edge's id (rule 22).
+    #[must_use]
+    pub const fn is_fenced(&self) -> bool {
+        self.fenced
     }
 
     /// True while a snapshot is on its way into the place of all there is.
@@ -263,7 +272,7 @@ impl Receiver {
     }
 
     fn greet(&mut self, now: Instant) {
-        self.phase = Phase::Greeting;
+        (self.phase, self.fenced) = (Phase::Greeting, false);
         self.deadline = Some(now + WELCOME_WAIT);
         self.seen = self.durable.map_or(Offset::ZERO, |durable| durable.offset);
         self.acked = self.seen;
@@ -276,8 +285,8 @@ impl Receiver {
         match (self.phase, message) {
             (Phase::Down | Phase::Closing, _) => {}
             (_, ToEdge::Goodbye { reason, retry_after, message }) => {
-                let fenced = reason == GoodbyeReason::Fenced;
-                let least = if fenced { FENCED_WAIT } else { Duration::ZERO };
+                self.fenced = reason == GoodbyeReason::Fenced;
+                let least = if self.fenced { FENCED_WAIT } else { Duration::ZERO };
                 self.reconnect(retry_after.max(least), format!("goodbye: {message}"));
             }
             (Phase::Greeting, ToEdge::Welcome(welcome)) => self.welcomed(welcome, now),

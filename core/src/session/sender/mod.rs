@@ -17,7 +17,7 @@ use super::{
 use crate::{
     limits::{
         FENCED_WAIT, FRAME_OCTETS, HEARTBEATS_AHEAD, HEARTBEATS_MISSED, HELLO_WAIT,
-        PROGRESS_COALESCED, SAMPLES_AHEAD, WINDOW_OCTETS, WINDOW_OCTETS_MAX,
+        PROGRESS_COALESCED, SAMPLES_AHEAD, SET_OVERHEAD_OCTETS, WINDOW_OCTETS, WINDOW_OCTETS_MAX,
     },
     position::{HistoryHash, Offset, Position},
     sample::Sample,
@@ -452,7 +452,11 @@ impl Sender {
         let (prev, progress, head) = (self.sent, self.read, self.head.offset);
         if progress.offset > prev {
             self.sent = progress.offset;
-            self.in_flight.push_back(InFlight { position: progress, octets: 0 });
+            // It waits at the edge as a set does, so it counts as one; what is read on the way to it was within the
+            // window, so there is at most one beyond it (invariant 16).
+            let octets = SET_OVERHEAD_OCTETS;
+            self.in_flight.push_back(InFlight { position: progress, octets });
+            self.in_flight_octets = self.in_flight_octets.saturating_add(octets);
         }
         self.unanswered = self.unanswered.saturating_add(1);
         self.send(ToEdge::Heartbeat { prev, progress, head, sample });

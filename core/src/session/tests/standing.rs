@@ -49,6 +49,43 @@ fn a_paused_edge_says_so_at_once_in_each_session_and_when_it_goes_on() {
 }
 
 #[test]
+fn positions_without_sets_fill_a_window_too_and_a_full_one_keeps_its_session() {
+    // Nothing that comes is for this edge, and it makes nothing durable.
+    let mut world = World::new(1_000_000);
+    world.connect();
+    for _ in 0..1_500 {
+        world.log.append(1, 10);
+        world.input(SenderInput::Head(world.log.head));
+        world.pass(Duration::from_millis(100));
+        world.carry();
+    }
+    let most = 64 * 1024 / crate::limits::SET_OVERHEAD_OCTETS;
+    let waiting = world.store.waiting.len();
+    assert!(waiting > most / 2 && waiting <= most + 1, "{waiting} positions wait, {most} may");
+    assert_eq!(
+        (world.reconnects.len(), world.sender.is_some()),
+        (0, true),
+        "{:?}",
+        world.reconnects
+    );
+    for _ in 0..10 {
+        world.pass(Duration::from_secs(1));
+        (0..4).for_each(|_| world.carry());
+    }
+    assert_eq!(
+        (world.reconnects.len(), world.sender.is_some()),
+        (0, true),
+        "{:?}",
+        world.reconnects
+    );
+    (0..40).for_each(|_| {
+        world.write_store(100);
+        world.carry();
+    });
+    world.settle();
+}
+
+#[test]
 fn an_edge_whose_store_has_failed_is_halted_in_each_session_and_nobody_resumes_it() {
     let mut world = at_rest();
     world.tell(ReceiverInput::Failed { reason: "the store has failed".to_owned() });
