@@ -251,7 +251,7 @@ impl Edge {
     }
 
     pub fn ack(&self, first: u64, last: u64) {
-        let ack = v1::Ack { first, last, apply_us: 10 };
+        let ack = v1::Ack { first, last, apply_us: 10, paused: String::new() };
         let message = Some(v1::sync_request::Message::Ack(ack));
         self.requests.send(v1::SyncRequest { message }).unwrap();
     }

@@ -5,6 +5,7 @@
 mod changes;
 mod repairs;
 mod snapshot;
+mod standing;
 mod steps;
 
 use std::{
@@ -18,7 +19,7 @@ use self::{
     snapshot::{HandedOut, Incoming},
 };
 use super::{
-    Ack, Filter, GoodbyeReason, Halt, Hello, PROTOCOL_OLDEST, Start, ToControl, ToEdge, Welcome,
+    Filter, GoodbyeReason, Halt, Hello, PROTOCOL_OLDEST, Start, ToControl, ToEdge, Welcome,
     assembly::Assembly,
 };
 use crate::{
@@ -332,34 +333,6 @@ impl Receiver {
 
     fn alive(&mut self, now: Instant) {
         self.deadline = Some(now + self.heartbeat * HEARTBEATS_MISSED);
-    }
-
-    /// Gives the control plane a sign of life.
-    fn sign(&mut self, now: Instant) {
-        let (first, last) = (self.acked.next(), self.acked);
-        let ack = Ack { first, last, apply: Duration::ZERO };
-        self.send(match self.paused.clone() {
-            Some(reason) => ToControl::Paused { ack, reason },
-            None => ToControl::Ack(ack),
-        });
-        self.said = Some(now);
-    }
-
-    /// Says at once that nothing is applied for now, or that it goes on: whoever waits for this edge is told
-    /// (rule 21).
-    fn say_paused(&mut self, now: Instant) {
-        if self.is_live() {
-            self.sign(now);
-        }
-    }
-
-    /// The store has failed: the edge is halted before all that follows what is durable (rule 21).
-    fn fail(&mut self, reason: String) {
-        let next = self.durable.map_or(Offset::ZERO, |durable| durable.offset).next();
-        self.failed = true;
-        self.set_aside = None;
-        self.halted = Some(Halt { first: next, last: next, held: false, reason });
-        self.nack();
     }
 
     /// Gives one if a heartbeat that would be answered has been due for a while: it waits behind what

@@ -56,6 +56,11 @@ fn what_cannot_be_read_is_told_and_has_the_store_put_aside_at_the_next_start() {
     assert_eq!(reader.totals().records, RECORDS as u64, "it opens as if all was well");
     let failed = reader.lookup(&owner, None).unwrap_err();
     assert!(failed.is_damage(), "{failed}");
+    let marked = dir.path().join("store.distrusted");
+    for _ in (0..100).take_while(|_| !marked.exists()) {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(marked.exists(), "nobody has told the apply thread");
     let Report::Failed { reason } = next(&mut applying) else { panic!() };
     assert!(reason.contains("cannot be read"), "{reason}");
     assert_eq!(reader.lookup(&host(2_900).0, None).unwrap().records.len(), 1, "the rest is served");

@@ -184,7 +184,7 @@ impl World {
         if let Some(log) = log.filter(|_| !was_live && self.receiver.is_live()) {
             self.edge_log = log;
         }
-        self.poll_receiver(sets + 4);
+        self.poll_receiver(sets + 5);
         assert!(!known || self.receiver.is_live(), "what is there already is ignored (rule 11)");
     }
 
