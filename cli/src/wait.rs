@@ -133,7 +133,7 @@ impl Show for Waited {
             ),
             HALTED => format!(
                 "not waited for any longer after {seconds}: {durable}, {missing} miss it, and too many of \
-                 them wait for a person; `edgesync fleet` says why, `edgesync edge resume` lets one go on\n"
+                 them stand still; `edgesync fleet` says why, `edgesync edge resume` lets a held or halted one go on\n"
             ),
             _ => format!("timed out after {seconds}: {durable}, {missing} miss it\n"),
         };

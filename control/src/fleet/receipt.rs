@@ -33,7 +33,7 @@ pub enum WaitEnd {
     Timeout,
     /// The release is frozen before the offset.
     Frozen,
-    /// So many edges wait for a person, or were forgotten, that it cannot come.
+    /// So many edges stand still, or were forgotten, that it cannot come.
     Halted,
 }
 

@@ -213,7 +213,7 @@ async fn a_paused_edge_is_named_at_once_and_waited_for_again_when_it_goes_on() {
     bench.fleet.paused(&seat, Some("the disk is full".to_owned()));
     let waited = tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
     let [missing] = &waited.missing[..] else { panic!("{waited:?}") };
-    assert_eq!((waited.reached, &*missing.reason), (false, "paused: the disk is full"));
+    assert_eq!((waited.end, &*missing.reason), (WaitEnd::Halted, "paused: the disk is full"));
     assert_eq!(bench.fleet.states()[0].reason, "paused: the disk is full");
     bench.fleet.paused(&seat, None);
     assert!(bench.wait(Wanted::All).await.unwrap().waited >= Duration::from_millis(300));
