@@ -111,8 +111,13 @@ fn a_repair_that_cannot_be_had_lets_the_log_go_on_and_is_asked_for_in_its_time()
     let said = drain(sender);
     assert!(said.iter().any(is_fetch), "the log waits for nothing: {said:?}");
     assert!(!said.iter().any(is_asked), "{said:?}");
+    let (sets, read_to) = log.fetch(Offset(6), log.head.offset, 1 << 20, 1);
+    sender.handle(SenderInput::Fetched { sets, read_to }, now);
     for (seconds, asks) in [(1, false), (2, true)] {
         sender.handle_timeout(now + Duration::from_secs(seconds));
         assert_eq!(drain(sender).iter().any(is_asked), asks, "after {seconds} s");
     }
+    log.append(1, 10);
+    sender.handle(SenderInput::Head(log.head), now);
+    assert!(drain(sender).iter().any(is_fetch), "nor for the next, which may be in time");
 }
