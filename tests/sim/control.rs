@@ -27,24 +27,38 @@ use crate::{
 
 type SharedLog = Arc<Mutex<SimLog>>;
 
-/// Runs the control plane, and writes until the storm is over.
-pub async fn serve(log: SharedLog, storm: Duration) -> turmoil::Result {
+/// Runs something beside, and has the log keep what it panics with: a task's panic is nobody's else.
+fn beside(log: &SharedLog, task: impl Future<Output = ()> + Send + 'static) {
+    let (log, task) = (Arc::clone(log), tokio::spawn(task));
+    tokio::spawn(async move {
+        let Err(ended) = task.await else { return };
+        // One that is only cancelled went with its host.
+        let Ok(panic) = ended.try_into_panic() else { return };
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref().copied()).unwrap_or("a panic");
+        log.lock().unwrap().failures.push(text.to_owned());
+    });
+}
+
+/// Runs the control plane, and writes until the storm is over, once in a pace.
+pub async fn serve(log: SharedLog, storm: Duration, pace: Duration) -> turmoil::Result {
     let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
     let (head, heads) = watch::channel(log.lock().unwrap().head());
     let api = Api { log: Arc::clone(&log), head: heads };
-    tokio::spawn(async move {
+    let written = Arc::clone(&log);
+    beside(&log, async move {
         for n in 0u64.. {
             if turmoil::sim_elapsed().is_none_or(|elapsed| elapsed >= storm) {
                 // The sender is kept: a closed head would end the sessions.
                 std::future::pending::<()>().await;
             }
-            tokio::time::sleep(Duration::from_millis(37)).await;
+            tokio::time::sleep(pace).await;
             if n % 97 == 96 {
-                log.lock().unwrap().compact();
+                written.lock().unwrap().compact();
             }
             let large = n % 150 == 149;
             let octets = if large { 600_000 } else { 200 };
-            let mut log = log.lock().unwrap();
+            let mut log = written.lock().unwrap();
             log.append(n % 4 + 1, octets);
             head.send_replace(log.head());
         }
@@ -87,12 +101,8 @@ impl SyncService for Api {
         request: Request<Streaming<v1::SyncRequest>>,
     ) -> Result<Response<Self::SyncStream>, Status> {
         let (outbound, responses) = mpsc::unbounded_channel();
-        tokio::spawn(session(
-            Arc::clone(&self.log),
-            self.head.clone(),
-            request.into_inner(),
-            outbound,
-        ));
+        let (log, head) = (Arc::clone(&self.log), self.head.clone());
+        beside(&self.log, session(log, head, request.into_inner(), outbound));
         Ok(Response::new(UnboundedReceiverStream::new(responses)))
     }
 }
@@ -111,6 +121,7 @@ async fn session(
     let first = *head.borrow();
     let mut sender = Sender::new(config, first, now());
     let mut samples = tokio::time::interval(Duration::from_millis(900));
+    let mut edge = None;
     loop {
         let Some(due) = sender.poll_timeout() else { return };
         tokio::select! {
@@ -118,7 +129,10 @@ async fn session(
             biased;
             message = inbound.next() => {
                 let Some(Ok(message)) = message else { return };
-                let Ok(message) = ToControl::try_from(message) else { return };
+                let message = ToControl::try_from(message).expect("an edge sends what can be read");
+                if let ToControl::Hello(hello) = &message {
+                    edge = Some(hello.edge.to_string());
+                }
                 sender.handle(input(&log, message), now());
             }
             _ = samples.tick() => {
@@ -149,6 +163,8 @@ async fn session(
                 SenderOutput::Acked { durable, .. } => {
                     let ours = log.lock().unwrap().hash_at(durable.offset);
                     assert_eq!(ours, Some(durable.hash), "an ack is for a position of this log");
+                    let edge = edge.clone().expect("an edge says who it is first");
+                    log.lock().unwrap().acked(edge, durable.offset);
                 }
                 SenderOutput::Snapshot { scope, staged } => {
                     sender.handle(snapshot(&log, scope, staged), now());

@@ -30,11 +30,16 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
+/// The wait before an edge comes again for the first time. It doubles up to the longest one; without jitter,
+/// which a seed would not repeat.
+const BACK: Duration = Duration::from_millis(300);
+
 /// Runs the edge for ever, over whatever the disk has.
 pub async fn live(
     name: &'static str,
     disk: SharedDisk,
     shelf: Arc<Mutex<SimLog>>,
+    longest: Duration,
 ) -> turmoil::Result {
     let (position, staged) = {
         let disk = disk.lock().unwrap();
@@ -59,6 +64,7 @@ pub async fn live(
         told: VecDeque::new(),
         sync_at: None,
     };
+    let mut back = BACK;
     loop {
         if let Ok(channel) = wire::connect().await {
             let (outbound, requests) = mpsc::unbounded_channel();
@@ -68,11 +74,13 @@ pub async fn live(
             edge.step(ReceiverInput::Connected, &outbound);
             if let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_secs(3), answer).await {
                 edge.disk.lock().unwrap().sessions += 1;
+                back = BACK;
                 edge.session(stream.into_inner(), &outbound).await;
             }
             edge.step(ReceiverInput::Disconnected, &outbound);
         }
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::time::sleep(back).await;
+        back = longest.min(2 * back);
     }
 }
 

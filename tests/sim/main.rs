@@ -23,6 +23,14 @@ use self::model::{Disk, SimLog};
 const STORM: Duration = Duration::from_secs(20);
 const CALM: Duration = Duration::from_secs(180);
 const EDGES: [&str; 3] = ["edge-0", "edge-1", "edge-2"];
+/// What takes how long in a storm.
+const TIMES: Times = Times {
+    pace: Duration::from_millis(37),
+    tick: Duration::from_millis(5),
+    back: Duration::from_millis(300),
+};
+/// The longest partition that is tried (F-22).
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[test]
 fn whatever_the_network_does_every_edge_reaches_the_head_and_applies_each_set_once() {
@@ -80,69 +88,149 @@ impl Faults {
     }
 }
 
-fn run(seed: u64) -> Faults {
-    let mut sim = turmoil::Builder::new()
-        .rng_seed(seed)
-        .simulation_duration(STORM + CALM)
-        .min_message_latency(Duration::from_millis(1))
-        .max_message_latency(Duration::from_millis(30))
-        .tick_duration(Duration::from_millis(5))
-        .build();
-    let log = Arc::new(Mutex::new(SimLog::new(seed)));
-    let host_log = Arc::clone(&log);
-    sim.host("control", move || control::serve(Arc::clone(&host_log), STORM));
-    let disks: Vec<_> = EDGES.iter().map(|_| Arc::new(Mutex::new(Disk::default()))).collect();
-    for (name, disk) in EDGES.iter().zip(&disks) {
-        let (disk, shelf) = (Arc::clone(disk), Arc::clone(&log));
-        sim.host(*name, move || edge::live(name, Arc::clone(&disk), Arc::clone(&shelf)));
+/// What takes how long.
+struct Times {
+    /// From one write to the next.
+    pace: Duration,
+    /// A step of the network.
+    tick: Duration,
+    /// The longest wait of an edge before it comes again.
+    back: Duration,
+}
+
+/// A control plane, its edges, and what they have.
+struct World<'a> {
+    sim: turmoil::Sim<'a>,
+    log: Arc<Mutex<SimLog>>,
+    disks: Vec<Arc<Mutex<Disk>>>,
+}
+
+impl World<'_> {
+    /// Writes go on until `storm`; the edges have `calm` then.
+    fn start(
+        seed: u64,
+        edges: &[&'static str],
+        (storm, calm): (Duration, Duration),
+        times: &Times,
+    ) -> Self {
+        let mut sim = turmoil::Builder::new()
+            .rng_seed(seed)
+            .simulation_duration(storm + calm)
+            .min_message_latency(Duration::from_millis(1))
+            .max_message_latency(Duration::from_millis(30))
+            .tick_duration(times.tick)
+            .build();
+        let log = Arc::new(Mutex::new(SimLog::new(seed)));
+        let (host_log, pace, back) = (Arc::clone(&log), times.pace, times.back);
+        sim.host("control", move || control::serve(Arc::clone(&host_log), storm, pace));
+        let disks: Vec<_> = edges.iter().map(|_| Arc::new(Mutex::new(Disk::default()))).collect();
+        for (name, disk) in edges.iter().zip(&disks) {
+            let (disk, shelf) = (Arc::clone(disk), Arc::clone(&log));
+            let name = *name;
+            sim.host(name, move || edge::live(name, Arc::clone(&disk), Arc::clone(&shelf), back));
+        }
+        Self { sim, log, disks }
     }
+
+    fn is_healed(&self, disk: &Disk) -> bool {
+        let log = self.log.lock().unwrap();
+        disk.durable() == Some(log.head()) && disk.written.len() as u64 == log.len()
+    }
+
+    /// Goes on until all edges have all (invariant 20), and judges what they have.
+    fn heal(&mut self, until: Duration) {
+        while self.disks.iter().any(|disk| !self.is_healed(&disk.lock().unwrap())) {
+            let left: Vec<_> =
+                self.disks.iter().map(|disk| disk.lock().unwrap().summary()).collect();
+            let in_time = self.sim.elapsed() < until;
+            let log = self.log.lock().unwrap();
+            assert!(
+                in_time,
+                "invariant 20: head {}: {left:?}; panics: {:?}",
+                log.head(),
+                log.failures
+            );
+            drop(log);
+            self.sim.step().unwrap();
+        }
+        let log = self.log.lock().unwrap();
+        assert!(log.failures.is_empty(), "the control plane: {:?}", log.failures);
+        for (edge, disk) in EDGES.iter().zip(&self.disks) {
+            log.check_edge(edge, &disk.lock().unwrap());
+        }
+    }
+}
+
+fn run(seed: u64) -> Faults {
+    let mut world = World::start(seed, &EDGES, (STORM, CALM), &TIMES);
     let mut faults = Faults::default();
     let mut rng = StdRng::seed_from_u64(seed);
-    while sim.elapsed() < STORM {
-        sim.step().unwrap();
+    while world.sim.elapsed() < STORM {
+        world.sim.step().unwrap();
         if rng.random_ratio(1, 150) {
-            disturb(&mut sim, &mut rng, &disks, &mut faults);
+            disturb(&mut world, &mut rng, &mut faults);
         }
     }
     for edge in EDGES {
-        sim.repair("control", edge);
-        if !sim.is_host_running(edge) {
-            sim.bounce(edge);
+        world.sim.repair("control", edge);
+        if !world.sim.is_host_running(edge) {
+            world.sim.bounce(edge);
         }
     }
-    if !sim.is_host_running("control") {
-        sim.bounce("control");
+    if !world.sim.is_host_running("control") {
+        world.sim.bounce("control");
     }
-    let head = |log: &Mutex<SimLog>| log.lock().unwrap().head();
-    let healed = |disk: &Disk| {
-        disk.durable() == Some(head(&log)) && disk.written.len() as u64 == log.lock().unwrap().len()
-    };
-    while disks.iter().any(|disk| !healed(&disk.lock().unwrap())) {
-        let left: Vec<_> = disks.iter().map(|disk| disk.lock().unwrap().summary()).collect();
-        let in_time = sim.elapsed() < STORM + CALM - Duration::from_secs(1);
-        assert!(in_time, "invariant 20: seed {seed}, head {}: {left:?}", head(&log));
-        sim.step().unwrap();
-    }
-    for disk in &disks {
+    world.heal(STORM + CALM - Duration::from_secs(1));
+    for disk in &world.disks {
         let disk = disk.lock().unwrap();
-        log.lock().unwrap().check_edge(&disk);
         faults.sessions += disk.sessions;
         faults.duplicates += disk.duplicates;
         faults.lost_writes += disk.lost;
         faults.snapshots += disk.installs - disk.repairs;
         faults.repairs += disk.repairs;
     }
-    faults.sets += log.lock().unwrap().len();
+    faults.sets += world.log.lock().unwrap().len();
     faults
 }
 
+/// F-22: an edge that was cut off for a day, while the log went on and was compacted, has all soon after.
+#[test]
+fn an_edge_that_was_cut_off_for_a_day_has_all_soon_after() {
+    let (before, after) = (Duration::from_secs(60), Duration::from_secs(600));
+    let (storm, pace) = (before + DAY + after, Duration::from_secs(60));
+    // A minute is what an edge waits at the most unless it is told otherwise.
+    let times = Times { pace, tick: Duration::from_millis(500), back: Duration::from_secs(60) };
+    let mut world = World::start(1, &EDGES[..1], (storm, after), &times);
+    let durable = |world: &World<'_>| {
+        world.disks[0].lock().unwrap().durable().map_or(0, |position| position.offset.0)
+    };
+    let go_on = |world: &mut World<'_>, until| {
+        while world.sim.elapsed() < until {
+            world.sim.step().unwrap();
+        }
+    };
+    go_on(&mut world, before + pace);
+    world.sim.partition("control", EDGES[0]);
+    let had = durable(&world);
+    assert!(had > 0, "it had something before");
+    go_on(&mut world, before + pace + DAY);
+    assert!(durable(&world) <= had + 4, "it was cut off");
+    world.sim.repair("control", EDGES[0]);
+    let head = world.log.lock().unwrap().head().offset.0;
+    assert!(head > had + 2_000, "the log went on");
+    let repaired = world.sim.elapsed();
+    while durable(&world) < head {
+        let took = world.sim.elapsed() - repaired;
+        assert!(took < Duration::from_secs(120), "{} of {head} after {took:?}", durable(&world));
+        world.sim.step().unwrap();
+    }
+    println!("{head} changes; there {:?} after the day", world.sim.elapsed() - repaired);
+    world.heal(storm + after - Duration::from_secs(1));
+}
+
 /// One fault, or the end of one.
-fn disturb(
-    sim: &mut turmoil::Sim<'_>,
-    rng: &mut StdRng,
-    disks: &[Arc<Mutex<Disk>>],
-    faults: &mut Faults,
-) {
+fn disturb(world: &mut World<'_>, rng: &mut StdRng, faults: &mut Faults) {
+    let World { sim, log, disks } = world;
     let place = rng.random_range(0..EDGES.len());
     let edge = EDGES[place];
     match rng.random_range(0..9) {
@@ -161,6 +249,7 @@ fn disturb(
         4 => {
             sim.crash(edge);
             disks[place].lock().unwrap().crash();
+            log.lock().unwrap().check_acked(edge, &disks[place].lock().unwrap());
             sim.bounce(edge);
             faults.crashes += 1;
         }

@@ -22,6 +22,10 @@ pub struct SimLog {
     /// What is up to here is kept for comparison only.
     floor: Offset,
     snapshots: HashMap<SnapshotId, (Manifest, usize)>,
+    /// The highest ack of each edge.
+    acked: HashMap<String, Offset>,
+    /// What tasks of the control plane have panicked with.
+    pub failures: Vec<String>,
 }
 
 impl SimLog {
@@ -29,7 +33,21 @@ impl SimLog {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&seed.to_be_bytes());
         let head = Position::genesis(LogId(id));
-        Self { sets: Vec::new(), head, floor: Offset::ZERO, snapshots: HashMap::new() }
+        let (sets, floor, snapshots) = (Vec::new(), Offset::ZERO, HashMap::new());
+        Self { sets, head, floor, snapshots, acked: HashMap::new(), failures: Vec::new() }
+    }
+
+    /// The control plane has seen an ack.
+    pub fn acked(&mut self, edge: String, offset: Offset) {
+        let highest = self.acked.entry(edge).or_default();
+        *highest = offset.max(*highest);
+    }
+
+    /// Invariant 6: what an edge has acked is durable there.
+    pub fn check_acked(&self, edge: &str, disk: &Disk) {
+        let acked = self.acked.get(edge).copied().unwrap_or_default();
+        let has = disk.durable().map_or(Offset::ZERO, |position| position.offset);
+        assert!(has >= acked, "invariant 6: {edge} has acked {acked} and has {has}");
     }
 
     pub const fn floor(&self) -> Offset {
@@ -121,8 +139,10 @@ impl SimLog {
         Some((sets, read_to))
     }
 
-    /// Invariants 4 and 7, by comparing the lists.
-    pub fn check_edge(&self, disk: &Disk) {
+    /// Invariants 4, 6 and 7, by comparing the lists; and that only what was rotten was repaired.
+    pub fn check_edge(&self, edge: &str, disk: &Disk) {
+        self.check_acked(edge, disk);
+        assert!(disk.repairs <= u64::from(disk.rotten), "{edge}: {}", disk.summary());
         let applied: Vec<_> = disk.written.iter().map(|set| (set.first, &set.body)).collect();
         let wanted: Vec<_> = self.sets.iter().map(|set| (set.first, &set.body)).collect();
         assert_eq!(applied, wanted);
@@ -159,6 +179,7 @@ impl Disk {
     pub fn write(&mut self, log: LogId, set: CommittedSet) {
         let before = self.position.map_or(Offset::ZERO, |position| position.offset);
         assert!(set.first > before, "invariant 7: a set is applied once");
+        assert_eq!(set.prev, before, "invariant 4: no set is left out");
         self.position = Some(Position { log, offset: set.last, hash: set.hash });
         self.written.push(set);
     }
@@ -203,6 +224,8 @@ impl Disk {
             (id, manifest.chunks),
             "invariant 11: whole, or not at all"
         );
+        let (before, now) = (self.position.map(|at| at.offset), manifest.position.offset);
+        assert!(before <= Some(now), "invariant 8: from {before:?} back to {now}");
         if manifest.scope != Scope::Store {
             assert_eq!(self.position, Some(manifest.position), "a repair is a barrier");
             self.repairs += 1;
