@@ -214,6 +214,13 @@ pub struct Done {
     pub held: AtomicU64,
 }
 
+impl Done {
+    /// True if there was more than connections.
+    pub fn has_attacked(&self) -> bool {
+        [&self.octets, &self.held].iter().any(|count| count.load(Ordering::Relaxed) > 0)
+    }
+}
+
 /// What is attacked.
 #[derive(Clone)]
 pub struct Server {

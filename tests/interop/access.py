@@ -22,13 +22,14 @@ FILES = ["access", "position", "record", "zone"]
 
 def generate():
     """Makes Python of the .proto files, in a directory that is imported from."""
-    out = tempfile.mkdtemp()
-    well_known = os.path.join(os.path.dirname(protoc.__file__), "_proto")
-    arguments = ["protoc", f"-I{PROTO_DIR}", f"-I{well_known}", f"--python_out={out}", f"--grpc_python_out={out}"]
-    assert protoc.main(arguments + [f"edgesync/v1/{name}.proto" for name in FILES]) == 0
-    sys.path.insert(0, out)
-    load = lambda name: importlib.import_module(f"edgesync.v1.{name}")
-    return {name: load(f"{name}_pb2") for name in FILES}, {name: load(f"{name}_pb2_grpc") for name in FILES}
+    with tempfile.TemporaryDirectory() as out:
+        well_known = os.path.join(os.path.dirname(protoc.__file__), "_proto")
+        outs = [f"--python_out={out}", f"--grpc_python_out={out}"]
+        arguments = ["protoc", f"-I{PROTO_DIR}", f"-I{well_known}", *outs]
+        assert protoc.main(arguments + [f"edgesync/v1/{name}.proto" for name in FILES]) == 0
+        sys.path.insert(0, out)
+        load = lambda name: importlib.import_module(f"edgesync.v1.{name}")
+        return {name: load(f"{name}_pb2") for name in FILES}, {name: load(f"{name}_pb2_grpc") for name in FILES}
 
 
 messages, services = generate()

@@ -18,12 +18,14 @@ pub struct Bug {
     pub breaks: String,
     /// What has to find it.
     pub found_by: TestCommand,
+    /// What the test has to say then, so that it fails because of this, and not of something else.
+    pub says: Option<String>,
     /// True if that takes seconds, and does not need root.
     pub is_quick: bool,
 }
 
 /// A command that runs one test: `[NAME=VALUE …] cargo test … PATH::OF::THE::TEST`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TestCommand {
     /// Where its package stands in [`PACKAGES`].
     order: usize,
@@ -58,6 +60,35 @@ impl TestCommand {
             test: test.clone(),
             environment,
         })
+    }
+
+    /// The files in which the test may stand, by its package, target and module, as git's patterns.
+    pub fn places(&self) -> Vec<String> {
+        let after = |flag: &str| self.cargo.iter().skip_while(|word| *word != flag).nth(1);
+        let package = after("-p").map_or("", |package| package.trim_start_matches("edgesync-"));
+        let target = after("--test").map(String::as_str);
+        // The whole-system tests' package keeps them beside its own sources.
+        let folder = match (package, target) {
+            ("tests", Some(target)) => format!("tests/{target}"),
+            (package, Some(target)) => format!("{package}/tests/{target}"),
+            (package, None) => format!("{package}/src"),
+        };
+        let mut modules: Vec<&str> = self.test.split("::").collect();
+        modules.pop();
+        let within = |modules: &[&str]| match modules {
+            [] if target.is_some() => vec![format!("{folder}.rs"), format!("{folder}/main.rs")],
+            [] => vec![format!("{folder}/lib.rs")],
+            modules => {
+                let path = modules.join("/");
+                vec![format!("{folder}/{path}.rs"), format!("{folder}/{path}/mod.rs")]
+            }
+        };
+        let mut places = within(&modules);
+        // A module `tests` may stand in the file of what it tests.
+        if modules.last() == Some(&"tests") {
+            places.extend(within(&modules[..modules.len() - 1]));
+        }
+        places
     }
 
     /// The test's name without its modules.
@@ -106,7 +137,9 @@ impl Bug {
             [line] => line.clone(),
             lines => panic!("{name} has {} lines `{what}: …`", lines.len()),
         };
-        let (what, breaks) = (one("Bug"), one("Breaks"));
+        let (what, breaks, mut says) = (one("Bug"), one("Breaks"), said("Says"));
+        assert!(says.len() <= 1, "{name} has {} lines `Says: …`", says.len());
+        let says = says.pop();
         let tests = |kind, is_quick| said(kind).into_iter().map(move |test| (test, is_quick));
         let tests: Vec<_> = tests("Found by", true).chain(tests("By hand", false)).collect();
         assert!(!tests.is_empty(), "{name} names no test that has to find it");
@@ -117,6 +150,7 @@ impl Bug {
             patch: patch.to_owned(),
             what: what.clone(),
             breaks: breaks.clone(),
+            says: says.clone(),
             is_quick,
         };
         tests.into_iter().map(bug).collect()

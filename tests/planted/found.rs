@@ -7,8 +7,8 @@ use std::{fmt, process::Output};
 pub enum Ended {
     /// It was run, and passed.
     Passed,
-    /// It was run, and failed: what it said first.
-    Failed(String),
+    /// It was run, and failed: what it said first, and all that it said.
+    Failed(String, String),
     /// It could not check anything here: why.
     NotChecked(String),
     /// It was not built: what the compiler said.
@@ -28,7 +28,7 @@ impl Ended {
         } else if output.status.success() && result.contains(" 1 passed") {
             Self::Passed
         } else if !output.status.success() && result.contains(" 1 failed") {
-            Self::Failed(said(&text))
+            Self::Failed(said(&text), text.into_owned())
         } else {
             let errors = String::from_utf8_lossy(&output.stderr);
             Self::Otherwise(format!("{}; {result} {}", output.status, last_lines(&errors)))
@@ -52,7 +52,7 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Passed => f.write_str("NOT FOUND: the test passes"),
-            Self::Failed(said) => f.write_str(said),
+            Self::Failed(said, _) => f.write_str(said),
             Self::NotChecked(why) => f.write_str(why),
             Self::NotBuilt(why) => write!(f, "it does not build:\n{why}"),
             Self::Otherwise(how) => write!(f, "it ended otherwise: {how}"),

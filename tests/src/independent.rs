@@ -1,19 +1,40 @@
 //! Programs and data that are not ours, where they are there.
 
 use std::{
+    io::Write,
     path::{Path, PathBuf},
     process::Command,
 };
 
+/// Says that something is not checked here, past the test's own captured output: a test that passes says
+/// nothing else.
+pub fn not_checked(why: &str) {
+    let line = format!("NOT CHECKED: {why}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    // For who reads what one test has said.
+    print!("{line}");
+}
+
 /// True if a program is installed; says so if it is not.
+///
+/// # Panics
+/// If it is not, and everything is to be checked: `EDGESYNC_CHECK_ALL=1` says that what can be installed is.
 #[must_use]
 pub fn have(program: &str) -> bool {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
-    if !found {
-        println!("NOT CHECKED: {program} is not installed");
-    }
-    found
+    found || missing(&format!("{program} is not installed"))
+}
+
+/// Says that what can be installed is not there; false.
+///
+/// # Panics
+/// If everything is to be checked.
+pub fn missing(what: &str) -> bool {
+    not_checked(what);
+    let all = std::env::var("EDGESYNC_CHECK_ALL").is_ok_and(|value| value == "1");
+    assert!(!all, "EDGESYNC_CHECK_ALL: {what}");
+    false
 }
 
 /// A file of the data beside the project; says so if it is not there.
@@ -22,7 +43,7 @@ pub fn shared(path: &str) -> Option<PathBuf> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(path);
     let found = file.is_file();
     if !found {
-        println!("NOT CHECKED: shared/{path} is not there");
+        not_checked(&format!("shared/{path} is not there"));
     }
     found.then_some(file)
 }

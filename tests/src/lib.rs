@@ -11,8 +11,8 @@ mod stack;
 
 pub use certs::{Certs, around_now, begin, greet};
 pub use crowd::{Counts, Crowd, CrowdConfig, hello};
-pub use independent::{Compiled, compile_zone, have, shared};
-pub use process::{Process, eventually};
+pub use independent::{Compiled, compile_zone, have, missing, not_checked, shared};
+pub use process::{Process, eventually, output_of};
 pub use programs::program;
 pub use proxy::{Cut, End, Proxy, Way, Weather};
 pub use stack::{Ran, Stack};

@@ -2,13 +2,17 @@
 
 use std::{
     fs::{self, File},
+    io::{Read, Write},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 /// How long anything may take before a test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a command may take that is run to its end.
+const COMMAND: Duration = Duration::from_secs(300);
 
 /// Asks until the answer is yes.
 ///
@@ -20,6 +24,45 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Runs a command to its end with an input: what it printed.
+///
+/// # Panics
+/// If it cannot be run, or has not ended in five minutes: then it is killed.
+pub fn output_of(command: &mut Command, input: &str) -> Output {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let name = format!("{command:?}");
+    let mut child = command.spawn().unwrap_or_else(|e| panic!("{name}: {e}"));
+    let (mut stdin, input) = (child.stdin.take().expect("a pipe"), input.to_owned());
+    let feed = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let stdout = read_all(child.stdout.take().expect("a pipe"));
+    let stderr = read_all(child.stderr.take().expect("a pipe"));
+    let deadline = Instant::now() + COMMAND;
+    let status = loop {
+        match child.try_wait().expect("it can be waited for") {
+            Some(status) => break status,
+            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            None => {
+                let _ = child.kill().and_then(|()| child.wait().map(drop));
+                let said = stderr.join().unwrap_or_default();
+                let said = String::from_utf8_lossy(&said);
+                panic!("not ended within {COMMAND:?}: {name}: {said}");
+            }
+        }
+    };
+    // A command that wants no input may close its end before it is written.
+    let _ = feed.join();
+    let [stdout, stderr] = [stdout, stderr].map(|pipe| pipe.join().expect("a pipe is read"));
+    Output { status, stdout, stderr }
+}
+
+fn read_all(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut octets = Vec::new();
+        pipe.read_to_end(&mut octets).expect("a pipe can be read");
+        octets
+    })
 }
 
 /// A running process, with its log.

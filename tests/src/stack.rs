@@ -4,14 +4,14 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Certs, Process, Proxy, eventually, program};
+use crate::{Certs, Process, Proxy, eventually, output_of, program};
 
 /// A control plane and some edges in one directory.
 pub struct Stack {
@@ -343,14 +343,7 @@ impl Stack {
             Some(file) => command.env("EDGESYNC_TOKEN_FILE", file),
             None => command.env_remove("EDGESYNC_TOKEN_FILE"),
         };
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("edgesync runs");
-        let mut stdin = child.stdin.take().expect("a pipe");
-        let input = input.to_owned();
-        let feed = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
-        let output = child.wait_with_output().expect("edgesync ends");
-        // A command that wants no input may close its end before it is written.
-        let _ = feed.join();
+        let output = output_of(&mut command, input);
         Ran {
             code: output.status.code().expect("edgesync is not killed"),
             stdout: String::from_utf8(output.stdout).expect("UTF-8"),

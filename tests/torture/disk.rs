@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use edgesync_tests::have;
+use edgesync_tests::{have, not_checked};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use tempfile::TempDir;
 
@@ -51,7 +51,7 @@ fn run(program: &str, arguments: &[&str]) -> bool {
 /// True if disks can be made here; says so if not.
 pub fn can_mount() -> bool {
     if !rustix::process::geteuid().is_root() {
-        println!("NOT CHECKED: mounting needs root");
+        not_checked("mounting needs root");
         return false;
     }
     if !(have("mkfs.ext4") && have("mount") && have("umount")) {
@@ -59,7 +59,7 @@ pub fn can_mount() -> bool {
     }
     let may = Path::new("/dev/loop-control").exists() && Disk::try_make().is_some();
     if !may {
-        println!("NOT CHECKED: loop devices cannot be mounted here");
+        not_checked("loop devices cannot be mounted here");
     }
     may
 }
@@ -136,7 +136,7 @@ impl SmallDisk {
         let mounted = rustix::process::geteuid().is_root()
             && run("mount", &["-t", "tmpfs", "-o", &size, "tmpfs", path(dir.path())]);
         if !mounted {
-            println!("NOT CHECKED: tmpfs cannot be mounted here");
+            not_checked("tmpfs cannot be mounted here");
         }
         mounted.then_some(Self { dir })
     }

@@ -51,10 +51,15 @@ fn open_edge(copy: &Disk, history: &History) -> u64 {
     eventually("the copy answers", || watch::status(&socket).is_some());
     world::assert_nothing_put_aside(&stack, 0, false);
     let _ = stack.run_edge(0, &["verify"]).good();
-    let found = watch::status(&socket).expect("a status").resumed_from;
+    let status = watch::status(&socket).expect("a status");
+    let found = status.resumed_from;
+    history.seen_records(COPY, found, status.records);
     runtime().block_on(async {
         let mut edge = watch::connect(&socket).await.expect("a connection");
-        for zone in watch::zones(&mut edge).await.expect("the zones") {
+        let zones = watch::zones(&mut edge).await.expect("the zones");
+        // Of what is not listed nothing would be exported.
+        history.seen_zones(COPY, found, zones.clone());
+        for zone in zones {
             let (offset, text) = watch::export(&mut edge, &zone).await.expect("an export");
             assert_eq!(offset, found);
             history.seen(COPY, offset, &zone, text);
@@ -71,7 +76,9 @@ fn open_control(copy: &Disk, history: &History) -> u64 {
     stack.start_control();
     let fleet = stack.run(&["fleet", "--output", "json"]).json();
     let head = fleet["head"].as_u64().expect("a head");
-    for zone in world::zones(&stack) {
+    let zones = world::zones(&stack);
+    history.seen_zones(COPY, head, zones.clone());
+    for zone in zones {
         let text = stack.run(&["zone", "export", &zone]).good();
         history.seen(COPY, head, &zone, Some(text));
     }

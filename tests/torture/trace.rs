@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     fs::File,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
@@ -16,7 +17,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use edgesync_tests::have;
+use edgesync_tests::{have, not_checked};
 
 /// What changes files or their names, or opens them.
 const CALLS: &str = "write,pwrite64,openat,rename,unlink,rmdir,mkdir,fdatasync,ftruncate,fallocate,\
@@ -34,13 +35,14 @@ pub fn can_trace() -> bool {
     probe.stdout(Stdio::null()).stderr(Stdio::null());
     let may = probe.status().is_ok_and(|status| status.success());
     if !may {
-        println!("NOT CHECKED: strace may not trace here (ptrace)");
+        not_checked("strace may not trace here (ptrace)");
     }
     may
 }
 
 /// Counts what a daemon does, and kills it in time.
 pub struct Tracer {
+    kill_at: u64,
     fifo: PathBuf,
     calls: String,
     inject: String,
@@ -78,7 +80,7 @@ impl Tracer {
         });
         let calls = format!("trace={CALLS}");
         let inject = format!("inject={CALLS}:delay_exit={PAUSE}");
-        Self { fifo, calls, inject, pid, killed, count, thread: Some(thread) }
+        Self { kill_at, fifo, calls, inject, pid, killed, count, thread: Some(thread) }
     }
 
     /// The command by way of which the daemon is started; strace is not its parent.
@@ -97,10 +99,42 @@ impl Tracer {
         self.killed.load(Ordering::SeqCst)
     }
 
-    /// After the daemon's end: the number of its calls, and the last one before the kill.
-    pub fn finish(mut self) -> (u64, String) {
+    /// After the daemon's end: what it has done.
+    pub fn finish(mut self) -> Run {
         let last = self.thread.take().expect("it runs").join().expect("the tracer has panicked");
-        (self.count.load(Ordering::SeqCst), last)
+        let (calls, killed) = (self.count.load(Ordering::SeqCst), self.has_killed());
+        Run { kill_at: self.kill_at, calls, killed, last }
+    }
+}
+
+/// One life of a daemon.
+#[derive(Debug)]
+pub struct Run {
+    /// After which call it was to be killed.
+    kill_at: u64,
+    /// Calls that came back.
+    pub calls: u64,
+    /// Whether it was killed.
+    pub killed: bool,
+    /// The last call before the kill.
+    last: String,
+}
+
+impl Run {
+    /// True if no other call had come back when the kill came: the pause was long enough.
+    pub const fn is_right_after(&self) -> bool {
+        self.killed && self.calls == self.kill_at
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kill_at, calls, last, .. } = self;
+        match self.killed {
+            true if self.is_right_after() => write!(f, "killed after {kill_at}: {last}"),
+            true => write!(f, "killed {} calls too late after {kill_at}: {last}", calls - kill_at),
+            false => write!(f, "not killed, {calls} calls: {last}"),
+        }
     }
 }
 

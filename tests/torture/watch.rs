@@ -93,7 +93,12 @@ pub struct Seen {
     durable: u64,
     /// Highest offset that the edge showed.
     shown: u64,
+    /// The zone that all writers share has been there.
+    zone: bool,
 }
+
+/// What an edge says of a store that it cannot read, and of a disk that fails it must not either (invariant 14).
+const UNREADABLE: &str = "could not be read";
 
 /// A reader of one edge.
 pub struct Watcher {
@@ -125,6 +130,7 @@ impl Watcher {
                         while !stopped.load(Ordering::Relaxed) && reads.is_ok() {
                             reads = reading.read(&mut edge).await;
                         }
+                        reading.ended(reads);
                     }
                     tokio::time::sleep(Duration::from_millis(3)).await;
                 }
@@ -136,7 +142,7 @@ impl Watcher {
     /// The edge's store is put aside while it is down: what it had durable is no promise any more.
     pub fn forget(&self) {
         let mut seen = self.seen.lock().unwrap();
-        (seen.durable, seen.shown) = (0, 0);
+        (seen.durable, seen.shown, seen.zone) = (0, 0, false);
     }
 
     /// Ends; what was seen.
@@ -171,6 +177,15 @@ impl Reading {
         Ok(())
     }
 
+    /// Reads end because the edge is killed, and not because it cannot read what it has.
+    fn ended(&self, reads: Result<(), Status>) {
+        if let Err(status) = reads
+            && status.message().contains(UNREADABLE)
+        {
+            self.history.violation(format!("edge {}: {status}", self.number));
+        }
+    }
+
     /// Whether the store has been opened again, as after a kill, without the end of the process. The
     /// edge says so a moment after readers are let in.
     async fn was_opened_again(&mut self, edge: &mut Edge) -> Result<bool, Status> {
@@ -186,9 +201,10 @@ impl Reading {
     }
 
     async fn read(&mut self, edge: &mut Edge) -> Result<(), Status> {
-        match self.random.random_range(0..20) {
-            0..3 => self.export(edge).await?,
-            3 => self.status(edge).await?,
+        match self.random.random_range(0..40) {
+            0..6 => self.export(edge, ZONE).await?,
+            6..8 => self.status(edge).await?,
+            8 => self.export_another(edge).await?,
             _ => self.lookup(edge).await?,
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -228,18 +244,39 @@ impl Reading {
     async fn lookup(&mut self, edge: &mut Edge) -> Result<(), Status> {
         let (slot, writer) = (self.random.random_range(0..4), self.random.random_range(0..4));
         let owner = format!("s{slot}-{writer}.{ZONE}");
-        let request = v1::LookupRecordsRequest { owner, r#type: String::new() };
+        let request = v1::LookupRecordsRequest { owner: owner.clone(), r#type: String::new() };
         let answer = edge.lookup_records(request).await?.into_inner();
         let lines = answer.records.iter().map(|record| (record.owner.as_str(), &*record.rdata));
         self.whole(lines, "lookup");
-        self.shown(edge, answer.position.unwrap_or_default().offset).await?;
+        let offset = answer.position.unwrap_or_default().offset;
+        self.shown(edge, offset).await?;
+        let line = |r: v1::Record| format!("{}\t{}\tIN\t{}\t{}", r.owner, r.ttl, r.r#type, r.rdata);
+        let lines = answer.records.into_iter().map(line).collect();
+        self.history.seen_owner(self.number, offset, (ZONE, &owner), lines);
         self.seen.lock().unwrap().lookups += 1;
         Ok(())
     }
 
-    async fn export(&mut self, edge: &mut Edge) -> Result<(), Status> {
-        let (offset, text) = export(edge, ZONE).await?;
-        let Some(text) = text else { return Ok(()) };
+    /// Exports one of the zones that are listed, which may be gone again.
+    async fn export_another(&mut self, edge: &mut Edge) -> Result<(), Status> {
+        let mut listed = zones(edge).await?;
+        listed.retain(|zone| zone != ZONE);
+        if listed.is_empty() {
+            return Ok(());
+        }
+        let chosen = listed.swap_remove(self.random.random_range(0..listed.len()));
+        self.export(edge, &chosen).await
+    }
+
+    async fn export(&mut self, edge: &mut Edge, zone: &str) -> Result<(), Status> {
+        let (offset, text) = export(edge, zone).await?;
+        let Some(text) = text else {
+            let had = zone == ZONE && self.seen.lock().unwrap().zone;
+            if had {
+                self.history.violation(format!("edge {}: {ZONE} is gone", self.number));
+            }
+            return Ok(());
+        };
         self.whole(
             text.lines().filter_map(|line| {
                 let mut fields = line.split('\t');
@@ -248,8 +285,10 @@ impl Reading {
             "export",
         );
         self.shown(edge, offset).await?;
-        self.history.seen(self.number, offset, ZONE, Some(text));
-        self.seen.lock().unwrap().exports += 1;
+        self.history.seen(self.number, offset, zone, Some(text));
+        let mut seen = self.seen.lock().unwrap();
+        seen.exports += 1;
+        seen.zone |= zone == ZONE;
         Ok(())
     }
 

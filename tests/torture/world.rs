@@ -11,7 +11,7 @@ use edgesync_tests::{Stack, eventually};
 use serde_json::Value;
 
 use crate::{
-    load::Load,
+    load::{Load, runtime},
     oracle::{History, Model, Resolved},
     watch::{self, Watcher},
 };
@@ -33,6 +33,8 @@ pub struct World {
     pub stores_put_aside: bool,
     /// The edge has found the log compacted beyond what it had, and takes a snapshot.
     pub behind_the_log: bool,
+    /// The control plane was killed or asked to end: answers were cut short.
+    control_ended: bool,
     load: Option<Load>,
     watchers: Vec<Watcher>,
     /// Times from start to the first answer.
@@ -74,8 +76,16 @@ impl World {
         }
         eventually("the edges register", || stack.fleet().len() >= stack.edges.len());
         let (watchers, restarts) = (Vec::new(), Vec::new());
-        let (stores_put_aside, behind_the_log) = (false, false);
-        Self { stack, history, stores_put_aside, behind_the_log, load: None, watchers, restarts }
+        Self {
+            stack,
+            history,
+            stores_put_aside: false,
+            behind_the_log: false,
+            control_ended: false,
+            load: None,
+            watchers,
+            restarts,
+        }
     }
 
     /// Begins to write, and to read all edges.
@@ -124,10 +134,14 @@ impl World {
             )
         });
         (verdict.head, verdict.exports) = (head, exports);
+        let broken = self.history.all_broken();
+        assert!(self.control_ended || broken.is_empty(), "it was never ended: {broken:#?}");
         (verdict.writes, verdict.resolved) = (self.history.count(), self.history.all_resolved());
         self.compare(&model);
         self.restarts.sort_unstable();
+        // Of fewer there is no such part.
         let usual = self.restarts.get(self.restarts.len() * 19 / 20);
+        let usual = usual.filter(|_| self.restarts.len() >= 20);
         assert!(usual.is_none_or(|usual| *usual < RESTART), "restarts took {:?}", self.restarts);
         (model, verdict)
     }
@@ -158,6 +172,23 @@ impl World {
                 self.assert_nothing_put_aside(edge);
             }
         }
+    }
+
+    /// Has all zones of an edge judged at their offsets; the number of them.
+    pub fn note_all(&self, edge: usize) -> usize {
+        let socket = self.stack.socket(edge);
+        runtime().block_on(async {
+            let mut calls = watch::connect(&socket).await.expect("a connection");
+            let zones = watch::zones(&mut calls).await.expect("the zones");
+            for zone in &zones {
+                let (offset, text) = watch::export(&mut calls, zone).await.expect("an export");
+                // One that is listed may be gone when it is asked for.
+                if text.is_some() {
+                    self.history.seen(edge, offset, zone, text);
+                }
+            }
+            zones.len()
+        })
     }
 
     /// Offset of the control plane's head.
@@ -217,6 +248,7 @@ impl World {
     /// Starts the control plane again, and waits until it is ready, which may not take long.
     pub fn restart_control(&mut self) -> Duration {
         let begin = Instant::now();
+        self.control_ended = true;
         self.stack.start_control();
         let took = begin.elapsed();
         self.restarted(took);

@@ -1,14 +1,9 @@
 //! Who may do what, with the programs as they are run: the operator's command, and a secret that is
 //! nowhere to be seen.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
-use edgesync_tests::{Stack, eventually, program};
+use edgesync_tests::{Process, Stack, eventually, output_of, program};
 
 const PASSWORD: &str = "planted-secret-7f3a";
 
@@ -124,30 +119,25 @@ fn a_planted_secret_is_in_no_log_metric_audit_help_or_list_of_processes() {
     let operator = fs::read_to_string(stack.token_file.as_ref().unwrap()).unwrap();
     let secrets = [PASSWORD, &login, operator.trim()];
     // A command that stays, with its token in the environment.
-    let mut watch = Command::new(program("edgesync"))
-        .args(["fleet", "--watch"])
-        .env("EDGESYNC_CONTROL", stack.url())
-        .env("EDGESYNC_TOKEN", &login)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut watch = Command::new(program("edgesync"));
+    watch.args(["fleet", "--watch"]);
+    watch.env("EDGESYNC_CONTROL", stack.url()).env("EDGESYNC_TOKEN", &login);
+    let mut watch = Process::start(&mut watch, &stack.dir().join("watch.log"));
     eventually("the command is there", || arguments().contains("--watch"));
     said += &arguments();
     for name in ["edgesync", "edgesync-control", "edgesyncd"] {
         let mut help = Command::new(program(name));
         help.arg("--help").env("EDGESYNC_TOKEN", &login);
-        said += &String::from_utf8_lossy(&help.output().unwrap().stdout);
+        said += &String::from_utf8_lossy(&output_of(&mut help, "").stdout);
     }
     said += &stack.control_page("/metrics").unwrap();
     let limits = format!("/proc/{}/limits", stack.control().id());
     let limits = fs::read_to_string(limits).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "no core dumps");
-    watch.kill().unwrap();
-    watch.wait().unwrap();
+    watch.kill();
     drop(stack.control.take());
-    for file in ["control.log", "control/audit.log"] {
+    for file in ["watch.log", "control.log", "control/audit.log"] {
         said += &String::from_utf8_lossy(&fs::read(stack.dir().join(file)).unwrap());
     }
     assert!(said.contains("AccessService/Login") && said.contains("--watch"));

@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use edgesync_tests::{Stack, compile_zone, have};
+use edgesync_tests::{Stack, compile_zone, have, missing, output_of};
 
 /// The Python with grpcio, if there is one; says so if there is not.
 fn python() -> Option<String> {
@@ -10,7 +10,7 @@ fn python() -> Option<String> {
     let import = Command::new(&python).args(["-c", "import grpc, grpc_tools"]).output();
     let found = import.is_ok_and(|output| output.status.success());
     if !found {
-        println!("NOT CHECKED: {python} has no grpcio and grpcio-tools");
+        missing(&format!("{python} has no grpcio and grpcio-tools"));
     }
     found.then_some(python)
 }
@@ -20,12 +20,10 @@ fn a_python_client_made_of_the_proto_files_writes_reads_and_follows_the_log() {
     let Some(python) = python() else { return };
     let stack = Stack::start(0);
     let here = env!("CARGO_MANIFEST_DIR");
-    let output = Command::new(python)
-        .arg(format!("{here}/interop/client.py"))
-        .arg(format!("{here}/../proto"))
-        .arg(stack.url().trim_start_matches("http://"))
-        .output()
-        .unwrap();
+    let mut client = Command::new(python);
+    client.arg(format!("{here}/interop/client.py")).arg(format!("{here}/../proto"));
+    client.arg(stack.url().trim_start_matches("http://"));
+    let output = output_of(&mut client, "");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     println!("{}", String::from_utf8_lossy(&output.stdout));
@@ -58,14 +56,11 @@ fn log_in(python: &str, over_tls: bool) {
     let _ = stack.run(&["zone", "create", "interop.example", "--ns", "ns1.example."]).good();
     let _ = stack.run(&["zone", "create", "other.example", "--ns", "ns1.example."]).good();
     let here = env!("CARGO_MANIFEST_DIR");
-    let output = Command::new(python)
-        .arg(format!("{here}/interop/access.py"))
-        .arg(format!("{here}/../proto"))
-        .arg(stack.url().split_once("//").unwrap().1)
-        .args(["python", path])
-        .args(over_tls.then(|| stack.certs().file("ca.pem")))
-        .output()
-        .unwrap();
+    let mut client = Command::new(python);
+    client.arg(format!("{here}/interop/access.py")).arg(format!("{here}/../proto"));
+    client.arg(stack.url().split_once("//").unwrap().1).args(["python", path]);
+    client.args(over_tls.then(|| stack.certs().file("ca.pem")));
+    let output = output_of(&mut client, "");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     println!("{}", String::from_utf8_lossy(&output.stdout));

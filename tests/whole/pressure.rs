@@ -165,6 +165,8 @@ fn of_a_fleet_that_needs_snapshots_all_get_one_and_few_at_a_time() {
         let owner = format!("meanwhile-{written}");
         let create = ["record", "create", "bulk.example", &owner, "A", "60", "192.0.2.1"];
         drop(stack.run(&create).good());
+        let taking = stack.fleet().iter().filter(|row| !row["snapshot"].is_null()).count();
+        assert!(taking <= 2, "{taking} take a snapshot at once");
         crowd.counts().snapshots >= EDGES as u64
     });
     let refused = stack.control_metric(SNAPSHOTS_REFUSED).unwrap_or(0.0);

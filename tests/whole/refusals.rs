@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use edgesync_tests::{Ran, Stack, program};
+use edgesync_tests::{Ran, Stack, output_of, program};
 
 fn stack_with_zone() -> Stack {
     let stack = Stack::start(0);
@@ -74,7 +74,7 @@ fn a_refused_block_of_a_change_file_is_told_by_its_line_and_the_rest_is_not_appl
 
 /// Runs a daemon that has to refuse to start.
 fn start(name: &str, arguments: &[&str]) -> Ran {
-    let output = Command::new(program(name)).args(arguments).output().unwrap();
+    let output = output_of(Command::new(program(name)).args(arguments), "");
     Ran {
         code: output.status.code().unwrap(),
         stdout: String::from_utf8(output.stdout).unwrap(),

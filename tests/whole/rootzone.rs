@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use edgesync_tests::{Stack, compile_zone, eventually, have, shared};
+use edgesync_tests::{Stack, compile_zone, eventually, have, output_of, shared};
 
 /// Unpacks a file beside the tests' own.
 fn unpacked(packed: &Path, into: &Path) -> PathBuf {
@@ -56,7 +56,7 @@ fn rootzone_versions_reach_every_edge_one_killed_in_the_middle() {
         let mut apply = Command::new(edgesync_tests::program("edgesync"));
         apply.args(["apply", changes.to_str().unwrap(), "--origin", "."]);
         apply.env("EDGESYNC_CONTROL", stack.url());
-        let apply = scope.spawn(move || apply.output().expect("edgesync runs"));
+        let apply = scope.spawn(move || output_of(&mut apply, ""));
         eventually("a third is applied", || {
             stack.edge_metric(2, "edgesync_edge_position").is_some_and(|at| at > 28_000.0)
         });

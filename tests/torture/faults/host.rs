@@ -6,10 +6,10 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
-use edgesync_tests::{Stack, eventually, have};
+use edgesync_tests::{Stack, eventually, have, missing};
 
 use super::full::refuses_and_serves;
 use crate::{load::ZONE, plan, watch, world::World};
@@ -82,13 +82,28 @@ fn with_clock(library: &Path, file: &Path) -> [String; 6] {
     ]
 }
 
+/// The date in so many days (by H. Hinnant's `civil_from_days`).
+fn date_in(days: i64) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+    let shifted = i64::try_from(now.as_secs() / 86_400).expect("a date") + days + 719_468;
+    let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T")
+}
+
 #[test]
 fn jumps_of_the_clock_change_neither_order_nor_sessions() {
     if !have("faketime") {
         return;
     }
     let Some(library) = library() else {
-        return println!("NOT CHECKED: libfaketimeMT.so.1 is not where it is looked for");
+        missing("libfaketimeMT.so.1 is not where it is looked for");
+        return;
     };
     let mut world = World::start(1);
     let file = world.stack.dir().join("clock");
@@ -111,9 +126,14 @@ fn jumps_of_the_clock_change_neither_order_nor_sessions() {
         assert!(world.history.count() > answers, "{jump}: no answers");
         assert!(world.acked(0) > acked, "{jump}: no acks");
         let log = world.stack.run(&["log", "--output", "json"]).good();
-        let last = log.lines().last().expect("a change set").to_owned();
-        let committed = last.split("\"committed\":").nth(1).unwrap_or(&last);
-        println!("{jump}: committed {}", committed.chars().take(24).collect::<String>());
+        let last = log.lines().last().expect("a change set");
+        let last: serde_json::Value = serde_json::from_str(last).expect("JSON");
+        let committed = last["committed"].as_str().expect("when it was committed");
+        println!("{jump}: committed {committed}");
+        // Else nothing has jumped. At midnight it may be the day before.
+        let days: i64 = jump.trim_end_matches('d').parse().expect("days");
+        let wanted = [0, 1].map(|before| date_in(days - before));
+        assert!(wanted.iter().any(|date| committed.starts_with(date)), "{committed}: {wanted:?}");
     }
     assert_eq!(sessions(&world), before, "a session has ended");
     let (_, verdict) = world.judge();

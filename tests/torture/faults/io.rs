@@ -20,7 +20,9 @@ const FAULT: &str = "fdatasync:error=EIO:when=20";
 
 /// Syncs of a file after the one that failed.
 fn syncs_after_the_failure(trace: &str, file: &str) -> Vec<String> {
-    let (_, after) = trace.split_once("(INJECTED)").expect("the fault was injected");
+    let (before, after) = trace.split_once("(INJECTED)").expect("the fault was injected");
+    // Else nothing would be found behind it either.
+    assert!(before.contains(file), "{file} is not what strace calls it: {before}");
     after.lines().filter(|line| line.contains(file)).map(str::to_owned).collect()
 }
 
@@ -111,6 +113,8 @@ fn an_edge_on_a_disk_that_became_read_only_is_paused_and_serves_on() {
         return;
     }
     let disk = Disk::make();
+    // Declared before what will run on it.
+    let copy;
     let mut stack = Stack::prepare(1);
     stack.place_edge(0, &disk.path().join("store"));
     let mut world = World::start_on(stack);
@@ -122,13 +126,12 @@ fn an_edge_on_a_disk_that_became_read_only_is_paused_and_serves_on() {
     let acked = is_paused_and_serves(&world, "read-only");
     // On a disk that works again, which this one does not become without being mounted anew.
     assert!(world.stack.edge(0).stop().success(), "it ends in order");
-    let copy = disk.cut();
+    copy = disk.cut();
     world.stack.place_edge(0, &copy.path().join("store"));
     let status = world.restart_edge(0);
     assert!(status.resumed_from >= acked, "invariant 6: {acked}, found {}", status.resumed_from);
     let (_, verdict) = world.judge();
     println!("read-only disk: {verdict:?}");
-    drop(world);
 }
 
 #[test]

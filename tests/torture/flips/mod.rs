@@ -25,7 +25,11 @@ const TRIAL: Duration = Duration::from_secs(30);
 /// Octets of memory that the process may map: a damaged length must not take all there is.
 const MEMORY: &str = "--as=4294967296";
 /// What a trial must not come to.
-const WRONG: [&str; 3] = ["served wrong, unnoticed", "died", "hung"];
+const WRONG: [&str; 4] = ["served wrong, unnoticed", "died", "hung", PANICKED];
+/// A panic came out of the store where the daemon does not look for one.
+const PANICKED: &str = "panicked";
+/// One came out of a read, which the daemon makes an error of.
+const READ_PANICKED: &str = "reading panicked, which is told";
 
 /// The store is that of an offset before the last one, and does not know it.
 const OLDER: &str = "an older state, read right";

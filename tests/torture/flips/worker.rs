@@ -11,7 +11,7 @@ use edgesync_core::{name::Name, session::Filter};
 use edgesync_daemon::store::{OpenError, Reader, Store, StoreConfig};
 use rand::{SeedableRng, rngs::StdRng};
 
-use super::{OLDER, base::Base};
+use super::{OLDER, PANICKED, READ_PANICKED, base::Base};
 use crate::oracle::Model;
 
 /// What came of reading all of a store.
@@ -22,6 +22,8 @@ enum Read {
     Wrong(String),
     /// The store said that it cannot be read.
     Error(String),
+    /// It panicked.
+    Panic,
 }
 
 #[test]
@@ -37,7 +39,7 @@ fn trials() {
         let mut random = StdRng::seed_from_u64(seed ^ trial.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let what = base.flipped(dir.path(), &mut random);
         let class = catch_unwind(AssertUnwindSafe(|| try_store(dir.path(), &models)));
-        let (class, detail) = class.unwrap_or_else(|_| ("panicked".to_owned(), String::new()));
+        let (class, detail) = class.unwrap_or_else(|_| (PANICKED.to_owned(), String::new()));
         println!("\ntrial\t{trial}\t{class}\t{what}; {}", detail.replace(['\n', '\t'], " "));
     }
 }
@@ -80,6 +82,7 @@ fn try_store(dir: &Path, models: &[Model]) -> (String, String) {
         (Read::Wrong(what), false) => {
             ("found by verify, read wrong".to_owned(), what + "; " + &told)
         }
+        (Read::Panic, _) => (READ_PANICKED.to_owned(), told),
         (Read::Error(what), false) => ("found by reading and verify".to_owned(), what),
         (Read::Error(what), true) => ("found by reading, not by verify".to_owned(), what),
         (Read::Wrong(what), true) => ("served wrong, unnoticed".to_owned(), what),
@@ -96,7 +99,7 @@ fn read(reader: &Reader, model: &Model) -> Read {
     }
     for zone in zones {
         match catch_unwind(AssertUnwindSafe(|| text(reader, &zone))) {
-            Err(_) => return Read::Error("reading panicked".to_owned()),
+            Err(_) => return Read::Panic,
             Ok(Err(error)) => return Read::Error(error),
             Ok(Ok(text)) => {
                 if let Some(difference) = model.difference(&zone, &text) {

@@ -74,6 +74,8 @@ impl Caller {
     /// Writes a change set until it is known to be durable, and notes its answer.
     pub async fn commit(&mut self, key: &str, set: Set, history: &History) {
         let begin = Instant::now();
+        // What got OK before this call comes before it (invariant 2).
+        let before = history.highest();
         let mut read = Read::Unknown;
         let mut lost = false;
         loop {
@@ -91,6 +93,11 @@ impl Caller {
                     if !agrees {
                         history.violation(format!("{key}: read {read:?}, answered {receipt:?}"));
                     }
+                    if first <= before {
+                        history.violation(format!(
+                            "{key}: asked for after {before} had got OK, and is at {first}"
+                        ));
+                    }
                     let last = receipt.position.expect("a position").offset;
                     history.answered(key, Answered { first, last, set });
                     return;
@@ -103,6 +110,9 @@ impl Caller {
                     tokio::time::sleep(REFUSED).await;
                 }
                 Err(status) if is_unknown(&status) && begin.elapsed() < PATIENCE => {
+                    if matches!(status.code(), Code::Internal | Code::Unknown) {
+                        history.broken(format!("{key}: {status}"));
+                    }
                     lost = true;
                     self.reconnect();
                     tokio::time::sleep(Duration::from_millis(10)).await;

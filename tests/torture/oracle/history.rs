@@ -22,13 +22,46 @@ pub struct Answered {
     pub set: Set,
 }
 
-/// What a reader of an edge has seen: a zone's text (none: no such zone) at an offset.
+/// What a reader of an edge has seen at an offset.
 #[derive(Debug)]
 struct Seen {
     edge: usize,
     offset: u64,
-    zone: String,
-    text: Option<String>,
+    what: What,
+}
+
+/// What can be seen.
+#[derive(Debug)]
+enum What {
+    /// A zone's text; none: no such zone.
+    Zone(String, Option<String>),
+    /// The origins of all zones, in order.
+    Origins(Vec<String>),
+    /// Number of records of all zones.
+    Records(u64),
+    /// The lines of an owner in a zone.
+    Owner { zone: String, owner: String, lines: Vec<String> },
+}
+
+impl What {
+    /// How it differs from a model at its offset.
+    fn difference(&self, model: &Model) -> Option<String> {
+        match self {
+            Self::Zone(zone, Some(text)) => model.difference(zone, text),
+            Self::Zone(zone, None) => {
+                model.origins().contains(zone).then(|| format!("{zone} is not there"))
+            }
+            Self::Origins(origins) => {
+                let wanted = model.origins();
+                (*origins != wanted).then(|| format!("zones {origins:?} instead of {wanted:?}"))
+            }
+            Self::Records(records) => {
+                let wanted = model.records();
+                (*records != wanted).then(|| format!("{records} records instead of {wanted}"))
+            }
+            Self::Owner { zone, owner, lines } => model.owner_difference(zone, owner, lines),
+        }
+    }
 }
 
 /// What became of writes whose answers were lost.
@@ -47,6 +80,7 @@ struct Inner {
     written: u64,
     refused: u64,
     resolved: Resolved,
+    broken: Vec<String>,
     base: Model,
     answers: BTreeMap<u64, (u64, Set)>,
     seen: Vec<Seen>,
@@ -67,6 +101,7 @@ impl History {
             written: 0,
             refused: 0,
             resolved: Resolved::default(),
+            broken: Vec::new(),
             base,
             answers,
             seen,
@@ -116,6 +151,16 @@ impl History {
         resolved.read += u64::from(read);
     }
 
+    /// A call was answered as no control plane answers that is alive and well.
+    pub fn broken(&self, status: String) {
+        self.inner().broken.push(status);
+    }
+
+    /// All such answers.
+    pub fn all_broken(&self) -> Vec<String> {
+        self.inner().broken.clone()
+    }
+
     /// What became of the writes whose answers were lost.
     pub fn all_resolved(&self) -> Resolved {
         self.inner().resolved
@@ -134,7 +179,34 @@ impl History {
 
     /// A reader has seen a zone at an offset of an edge.
     pub fn seen(&self, edge: usize, offset: u64, zone: &str, text: Option<String>) {
-        self.inner().seen.push(Seen { edge, offset, zone: zone.to_owned(), text });
+        self.note(edge, offset, What::Zone(zone.to_owned(), text));
+    }
+
+    /// A reader has seen which zones there are, in any order.
+    pub fn seen_zones(&self, edge: usize, offset: u64, mut origins: Vec<String>) {
+        origins.sort_unstable();
+        self.note(edge, offset, What::Origins(origins));
+    }
+
+    /// A reader has been told how many records there are.
+    pub fn seen_records(&self, edge: usize, offset: u64, records: u64) {
+        self.note(edge, offset, What::Records(records));
+    }
+
+    /// A reader has looked up an owner in a zone.
+    pub fn seen_owner(
+        &self,
+        edge: usize,
+        offset: u64,
+        (zone, owner): (&str, &str),
+        lines: Vec<String>,
+    ) {
+        let (zone, owner) = (zone.to_owned(), owner.to_owned());
+        self.note(edge, offset, What::Owner { zone, owner, lines });
+    }
+
+    fn note(&self, edge: usize, offset: u64, what: What) {
+        self.inner().seen.push(Seen { edge, offset, what });
     }
 
     /// Judges all that was answered and seen so far, and forgets it. `head` is the control plane's:
@@ -144,7 +216,7 @@ impl History {
         let mut inner = self.inner();
         let mut seen = std::mem::take(&mut inner.seen);
         seen.sort_by_key(|seen| seen.offset);
-        let count = seen.len();
+        let count = seen.iter().filter(|seen| matches!(seen.what, What::Zone(..))).count();
         let mut seen = seen.into_iter().peekable();
         let answers = std::mem::take(&mut inner.answers);
         let mut model = std::mem::take(&mut inner.base);
@@ -179,12 +251,11 @@ fn judge_seen(
     model: &Model,
     wrong: &mut Vec<String>,
 ) {
-    while let Some(Seen { edge, offset, zone, text }) = seen.next_if(|s| s.offset <= model.offset) {
-        let difference = match &text {
-            _ if offset < model.offset => Some("no change set ends there".to_owned()),
-            Some(text) => model.difference(&zone, text),
-            None if model.origins().contains(&zone) => Some(format!("{zone} is not there")),
-            None => None,
+    while let Some(Seen { edge, offset, what }) = seen.next_if(|s| s.offset <= model.offset) {
+        let difference = if offset < model.offset {
+            Some("no change set ends there".to_owned())
+        } else {
+            what.difference(model)
         };
         wrong.extend(difference.map(|what| format!("edge {edge} at offset {offset}: {what}")));
     }
@@ -223,11 +294,16 @@ mod tests {
             history.seen(0, 1, "x.", Some(String::new()));
             history.seen(0, 2, "x.", Some(line(2).text()));
             history.seen(0, 0, "x.", None);
+            history.seen_zones(0, 0, vec![]);
+            history.seen_zones(0, 1, vec!["x.".into()]);
+            history.seen_records(0, 2, 1);
+            history.seen_owner(0, 1, ("x.", "a.x."), vec![]);
+            history.seen_owner(0, 2, ("x.", "a.x."), vec![line(2).text()]);
             2
         });
         assert_eq!(good, Ok(3));
         type Case<'a> = (&'a str, &'a dyn Fn(&History) -> u64);
-        let bad: [Case<'_>; 6] = [
+        let bad: [Case<'_>; 10] = [
             ("nobody got OK", &|history| {
                 begin(history);
                 history.answered("four", answered(4, 4, set(Change::ZoneDelete)));
@@ -250,6 +326,26 @@ mod tests {
             ("not there", &|history| {
                 begin(history);
                 history.seen(0, 2, "x.", Some(String::new()));
+                2
+            }),
+            ("zones [] instead of", &|history| {
+                begin(history);
+                history.seen_zones(0, 2, vec![]);
+                2
+            }),
+            ("0 records instead of 1", &|history| {
+                begin(history);
+                history.seen_records(0, 2, 0);
+                2
+            }),
+            ("a.x. has", &|history| {
+                begin(history);
+                history.seen_owner(0, 2, ("x.", "a.x."), vec![]);
+                2
+            }),
+            ("a.x. has", &|history| {
+                begin(history);
+                history.seen_owner(0, 1, ("x.", "a.x."), vec![line(2).text()]);
                 2
             }),
             ("no change set ends", &|history| {

@@ -98,6 +98,19 @@ impl Model {
         self.zones.values().flat_map(BTreeMap::values).map(|count| u64::from(*count)).sum()
     }
 
+    /// How the lines of an owner in a zone differ; none if they are the same, each as often.
+    pub fn owner_difference(&self, zone: &str, owner: &str, lines: &[String]) -> Option<String> {
+        let range = format!("{owner}\t")..format!("{owner}\n");
+        let there = self.zones.get(zone).map(|zone| zone.range(range)).into_iter().flatten();
+        let mut wanted: Vec<&str> = there
+            .flat_map(|(line, count)| std::iter::repeat_n(line.as_str(), *count as usize))
+            .collect();
+        let mut found: Vec<&str> = lines.iter().map(String::as_str).collect();
+        wanted.sort_unstable();
+        found.sort_unstable();
+        (found != wanted).then(|| format!("{owner} has {found:?} instead of {wanted:?}"))
+    }
+
     /// The first way in which a zone's text differs; none if it is the same lines, each as often.
     pub fn difference(&self, zone: &str, text: &str) -> Option<String> {
         let Some(expected) = self.zones.get(zone) else {

@@ -1,6 +1,7 @@
 //! The edge: opening, ordinary, large and hidden change sets, deletes, flushes, the end.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     process::Command,
@@ -10,10 +11,10 @@ use edgesync_tests::{Stack, eventually};
 
 use super::{Sweep, points};
 use crate::{
-    load::{Caller, Script, runtime},
+    load::{Caller, Script, ZONE, runtime},
     oracle::{History, Model},
     plan,
-    trace::{Tracer, can_trace},
+    trace::{Run, Tracer, can_trace},
     watch, world,
 };
 
@@ -89,9 +90,8 @@ impl Place {
         self.stack.fleet().first().map_or(0, |row| row["durable_offset"].as_u64().unwrap())
     }
 
-    /// One run with a kill after the `kill_at`th call: how many there were, and whether it was
-    /// killed.
-    fn run(&mut self, base: Option<&Path>, kill_at: u64) -> (u64, bool) {
+    /// One run with a kill after the `kill_at`th call.
+    fn run(&mut self, base: Option<&Path>, kill_at: u64) -> Run {
         let dir = self.stack.edge_dir(EDGE).to_owned();
         clear(&dir);
         base.inspect(|base| copy(base, &dir));
@@ -110,11 +110,10 @@ impl Place {
             self.stack.edge(EDGE).signal("TERM");
         }
         self.stack.edge(EDGE).wait();
-        let killed = tracer.has_killed();
-        let (count, last) = tracer.finish();
-        println!("  {}{kill_at}: {last}", if killed { "killed after " } else { "not killed at " });
+        let run = tracer.finish();
+        println!("  {run}");
         self.check();
-        (count, killed)
+        run
     }
 
     /// The store opens, has all that was acked, is a state of the log, and goes on.
@@ -130,9 +129,10 @@ impl Place {
         let found = found.expect("a status").resumed_from;
         assert!(found >= acked, "invariant 6: {acked} was acknowledged, {found} is there");
         assert!(self.models.iter().any(|model| model.offset == found), "no set ends at {found}");
-        self.compare();
+        self.compare(found);
         eventually("the edge has all", || self.acked() == self.head());
-        self.compare();
+        self.compare(found);
+        self.compare_all();
         let _ = self.stack.run_edge(EDGE, &["verify"]).good();
         if !self.put_aside_before_its_first_byte(acked) {
             world::assert_nothing_put_aside(&self.stack, EDGE, self.compacted);
@@ -152,24 +152,47 @@ impl Place {
         known
     }
 
-    /// What the edge serves is the state of its offset.
-    fn compare(&self) {
+    /// What the edge serves is the state of its offset, while it goes on from `found`: that is told with
+    /// what a zone has, so that of a zone that is not there only one that never goes can be judged.
+    fn compare(&self, found: u64) {
+        let origins: BTreeSet<_> = self.models.iter().flat_map(Model::origins).collect();
+        for zone in origins {
+            let (offset, text) = self.export(&zone);
+            let Some(text) = text else {
+                assert!(zone != ZONE || found == 0, "{ZONE} was there at {found}, and is gone");
+                continue;
+            };
+            let model = self.models.iter().find(|model| model.offset == offset);
+            let model = model.unwrap_or_else(|| panic!("no set ends at {offset}"));
+            assert_eq!(model.difference(&zone, &text), None, "at offset {offset}");
+        }
+    }
+
+    /// What the edge serves is all of the last state, and nothing else.
+    fn compare_all(&self) {
+        let last = self.models.last().expect("a state");
+        let socket = self.stack.socket(EDGE);
+        let mut zones = runtime().block_on(async {
+            let mut edge = watch::connect(&socket).await.expect("a connection");
+            watch::zones(&mut edge).await.expect("the zones")
+        });
+        zones.sort_unstable();
+        assert_eq!(zones, last.origins(), "the zones of the last state");
+        for zone in zones {
+            let (offset, text) = self.export(&zone);
+            assert_eq!(offset, last.offset);
+            assert_eq!(last.difference(&zone, &text.expect("a zone that is listed")), None);
+        }
+        let records = watch::status(&socket).expect("a status").records;
+        assert_eq!(records, last.records(), "no record is of no zone");
+    }
+
+    fn export(&self, zone: &str) -> (u64, Option<String>) {
         let socket = self.stack.socket(EDGE);
         runtime().block_on(async {
             let mut edge = watch::connect(&socket).await.expect("a connection");
-            for zone in self
-                .models
-                .iter()
-                .flat_map(Model::origins)
-                .collect::<std::collections::BTreeSet<_>>()
-            {
-                let (offset, text) = watch::export(&mut edge, &zone).await.expect("an export");
-                let Some(text) = text else { continue };
-                let model = self.models.iter().find(|model| model.offset == offset);
-                let model = model.unwrap_or_else(|| panic!("no set ends at {offset}"));
-                assert_eq!(model.difference(&zone, &text), None, "at offset {offset}");
-            }
-        });
+            watch::export(&mut edge, zone).await.expect("an export")
+        })
     }
 }
 
@@ -188,22 +211,13 @@ fn an_edge_killed_after_any_system_call_opens_and_has_what_it_acknowledged() {
         if compact {
             place.compact();
         }
-        let (total, killed) = place.run(base, u64::MAX);
-        assert!(!killed && total > 20, "{total} calls");
+        let whole = place.run(base, u64::MAX);
+        assert!(!whole.killed && whole.calls > 20, "{whole}");
         let log = place.stack.edge(EDGE).log_text();
         assert_eq!(log.contains("snapshot in place"), compact, "{log}");
-        let mut sweep = Sweep::default();
-        for point in points(total, &mut random) {
-            let (_, killed) = place.run(base, point);
-            if sweep.take(killed) {
-                break;
-            }
-        }
-        let (Sweep { kills, ended }, alarms) = (sweep, place.false_alarms);
-        println!(
-            "syscalls: edge, {name}: {total} calls, {kills} kills, {ended} ended before, {alarms} \
-             false alarms"
-        );
-        assert!(kills > 0, "nothing was killed");
+        let sweep = Sweep::over(points(whole.calls, &mut random), |point| place.run(base, point));
+        let (calls, alarms) = (whole.calls, place.false_alarms);
+        println!("syscalls: edge, {name}: {calls} calls, {sweep}, {alarms} false alarms");
+        sweep.check();
     }
 }
