@@ -56,6 +56,20 @@ async fn a_receipt_comes_when_the_edges_have_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_edge_that_applies_nothing_for_now_is_named_with_why_it_does_not() {
+    let control = Control::with_zone().await;
+    let edge = Edge::connect(&control, "fra-1").await;
+    edge.ack_paused(1, 0, "frozen by the file /data/freeze");
+    let begin = std::time::Instant::now();
+    let waited = wait(&control, None, Some(Edges::All(true)), 60_000).await.unwrap();
+    assert!(!waited.reached && begin.elapsed() < std::time::Duration::from_secs(30));
+    let [missing] = &waited.missing[..] else { panic!("{waited:?}") };
+    assert_eq!(missing.reason, "paused: frozen by the file /data/freeze");
+    let edges = control.fleet().list_edges(v1::ListEdgesRequest {}).await.unwrap().into_inner();
+    assert_eq!(edges.edges[0].reason, missing.reason);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wait_that_makes_no_sense_is_refused_with_its_code() {
     let control = Control::with_zone().await;
     let _edge = Edge::connect(&control, "fra-1").await;
