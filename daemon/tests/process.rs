@@ -50,8 +50,33 @@ fn until(what: &str, mut wanted: impl FnMut() -> bool) {
     }
 }
 
-fn signal(child: &Child, signal: Signal) {
-    kill_process(Pid::from_child(child), signal).unwrap();
+/// A daemon that does not outlive its test.
+struct Daemon(Option<Child>);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Daemon {
+    fn start(command: &mut Command) -> Self {
+        Self(Some(command.spawn().unwrap()))
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.0.as_ref().unwrap()), signal).unwrap();
+    }
+
+    /// What it said, when it has ended; it has to end, and says less than a pipe takes.
+    fn output(mut self) -> Output {
+        let child = self.0.as_mut().unwrap();
+        until("it ends", || child.try_wait().unwrap().is_some());
+        self.0.take().unwrap().wait_with_output().unwrap()
+    }
 }
 
 fn refused(output: &Output, code: i32, parts: &[&str]) {
@@ -108,7 +133,7 @@ fn a_daemon_without_a_control_plane_is_ready_tells_how_it_stands_and_ends_in_ord
     let (dir, address) = (tempfile::tempdir().unwrap(), free_address());
     let file = dir.path().join("edgesyncd.toml");
     fs::write(&file, "control = ['http://127.0.0.1:9']\n[reconnect]\ninitial = '10ms'").unwrap();
-    let child = command(dir.path(), address).arg("--config").arg(&file).spawn().unwrap();
+    let daemon = Daemon::start(command(dir.path(), address).arg("--config").arg(&file));
     until("it is ready", || get(address, "/readyz").is_some_and(|(line, _)| line.contains("200")));
     let metric = |line: &str| {
         get(address, "/metrics").is_some_and(|(_, text)| text.lines().any(|found| found == line))
@@ -131,16 +156,16 @@ fn a_daemon_without_a_control_plane_is_ready_tells_how_it_stands_and_ends_in_ord
     }
     // A bad file keeps the old configuration, and is counted.
     fs::write(&file, "contorl = []").unwrap();
-    signal(&child, Signal::HUP);
+    daemon.signal(Signal::HUP);
     until("it was read", || metric("edgesync_edge_config_reloads_total{result=\"error\"} 1"));
     fs::write(&file, "control = ['http://127.0.0.1:10']").unwrap();
-    signal(&child, Signal::HUP);
+    daemon.signal(Signal::HUP);
     until("it was read", || metric("edgesync_edge_config_reloads_total{result=\"ok\"} 1"));
     let (before, begin) = (tries(), Instant::now());
     until("it has tried again", || tries() > before + 1);
     assert!(begin.elapsed() < Duration::from_secs(5));
-    signal(&child, Signal::TERM);
-    let output = child.wait_with_output().unwrap();
+    daemon.signal(Signal::TERM);
+    let output = daemon.output();
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{log}");
     assert!(log.contains("nearest known one is `control`"), "{log}");
@@ -175,7 +200,7 @@ fn while_the_store_opens_the_page_answers_that_it_is_not_ready() {
 #[test]
 fn what_is_wrong_is_one_line_and_a_code() {
     let (dir, address) = (tempfile::tempdir().unwrap(), free_address());
-    let run = |extra: &[&str]| command(dir.path(), address).args(extra).output().unwrap();
+    let run = |extra: &[&str]| Daemon::start(command(dir.path(), address).args(extra)).output();
     refused(&run(&["--control", "https://cp:1"]), 64, &["tls.ca is not set"]);
     refused(&run(&["--config", "/nowhere.toml"]), 64, &["/nowhere.toml"]);
     assert_eq!(run(&["--no-such-flag"]).status.code(), Some(64));
@@ -191,15 +216,14 @@ fn what_is_wrong_is_one_line_and_a_code() {
 #[test]
 fn a_second_process_on_the_same_directory_is_refused_by_name() {
     let (dir, address) = (tempfile::tempdir().unwrap(), free_address());
-    let mut child = command(dir.path(), address).spawn().unwrap();
+    let first = Daemon::start(&mut command(dir.path(), address));
     until("it is ready", || get(address, "/readyz").is_some());
-    let second = command(dir.path(), free_address()).output().unwrap();
-    refused(&second, 1, &["in use by process", "--data-dir"]);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let second = Daemon::start(&mut command(dir.path(), free_address()));
+    refused(&second.output(), 1, &["in use by process", "--data-dir"]);
+    drop(first);
     // Killed, its socket is left; the next one takes its place.
-    let mut third = command(dir.path(), address).spawn().unwrap();
+    let third = Daemon::start(&mut command(dir.path(), address));
     until("it is ready", || get(address, "/readyz").is_some());
-    signal(&third, Signal::TERM);
-    assert!(third.wait().unwrap().success());
+    third.signal(Signal::TERM);
+    assert!(third.output().status.success());
 }

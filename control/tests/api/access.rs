@@ -26,7 +26,7 @@ use tonic::{
 };
 use tonic_types::StatusExt;
 
-use crate::harness::{Control, all, data, refused, soa};
+use crate::harness::{Control, all, data, refused, soa, within};
 
 pub const PASSWORD: &str = "correct horse";
 
@@ -311,11 +311,14 @@ impl Session {
 
     /// The Goodbye that comes at some time.
     async fn goodbye(&mut self) -> v1::Goodbye {
-        loop {
-            if let v1::sync_response::Message::Goodbye(goodbye) = self.first().await {
-                return goodbye;
+        within(async {
+            loop {
+                if let v1::sync_response::Message::Goodbye(goodbye) = self.first().await {
+                    return goodbye;
+                }
             }
-        }
+        })
+        .await
     }
 }
 
@@ -364,13 +367,16 @@ async fn an_edge_is_told_nothing_of_the_zones_that_it_may_not_have() {
     for _ in 0..8 {
         let mut session = Session::open_with(&kept.control, "fra-1", &filter).await;
         let Message::Welcome(_) = session.first().await else { panic!("no welcome") };
-        let sample = loop {
-            if let Message::Heartbeat(v1::Heartbeat { sample: Some(sample), .. }) =
-                session.first().await
-            {
-                break sample;
+        let sample = within(async {
+            loop {
+                if let Message::Heartbeat(v1::Heartbeat { sample: Some(sample), .. }) =
+                    session.first().await
+                {
+                    break sample;
+                }
             }
-        };
+        })
+        .await;
         told.extend(sample.changed.into_iter().chain(sample.swept));
         drop(session.requests);
     }

@@ -4,7 +4,7 @@
 use edgesync_proto::v1::{self, sync_response::Message};
 use tonic::Code;
 
-use crate::harness::{Control, Edge, ZONE, data, refused};
+use crate::harness::{Control, Edge, ZONE, data, refused, within};
 
 const NEEDLE: &str = "a-text-that-stands-nowhere-else";
 
@@ -35,11 +35,14 @@ async fn what_is_damaged_is_given_to_nobody_and_all_else_goes_on() {
 
     let control = Control::start_in(dir).await;
     let mut edge = Edge::connect(&control, "edge-of-damage").await;
-    while let Some(message) = edge.next().await {
-        if let Message::Frame(frame) = message {
-            assert!(frame.sets.iter().all(|set| set.last <= before), "a damaged set was sent");
+    within(async {
+        while let Some(message) = edge.next().await {
+            if let Message::Frame(frame) = message {
+                assert!(frame.sets.iter().all(|set| set.last <= before), "a damaged set was sent");
+            }
         }
-    }
+    })
+    .await;
     let page = control.page("/metrics").await;
     assert!(page.contains("edgesync_control_session_ends_total{reason=\"log_failed\"}"), "{page}");
     assert!(!page.contains("edgesync_control_corrupt_reads_total 0"), "{page}");

@@ -4,7 +4,7 @@ use edgesync_proto::v1::{self, wait_for_offset_request::Edges};
 use tokio_stream::StreamExt;
 use tonic::{Code, Status};
 
-use crate::harness::{Control, Edge, ZONE, all, refused};
+use crate::harness::{Control, Edge, ZONE, all, refused, within};
 
 async fn wait(
     control: &Control,
@@ -122,22 +122,28 @@ async fn the_fleet_is_followed_without_a_flood() {
     }
     let head = control.head().await;
     let mut messages = 0;
-    let mut state = loop {
-        messages += 1;
-        let seen = watch.next().await.unwrap().unwrap();
-        let at = seen.head.unwrap().offset;
-        assert!(at >= before);
-        if at == head {
-            break seen.edges[0].state();
+    let mut state = within(async {
+        loop {
+            messages += 1;
+            let seen = watch.next().await.unwrap().unwrap();
+            let at = seen.head.unwrap().offset;
+            assert!(at >= before);
+            if at == head {
+                break seen.edges[0].state();
+            }
         }
-    };
+    })
+    .await;
     let most = began.elapsed().as_millis() / 100 + 2;
     assert!(messages <= most, "{messages} in {:?}", began.elapsed());
     drop(edge);
     // On a slow machine its silence has ended its session before.
-    while state != v1::EdgeState::Disconnected {
-        state = watch.next().await.unwrap().unwrap().edges[0].state();
-    }
+    within(async {
+        while state != v1::EdgeState::Disconnected {
+            state = watch.next().await.unwrap().unwrap().edges[0].state();
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,10 +158,13 @@ async fn an_edge_is_forgotten_when_it_has_gone() {
     let edge = Edge::connect(&control, "fra-1").await;
     refused(Code::FailedPrecondition, forget("fra-1").await);
     drop(edge);
-    while let Err(status) = forget("fra-1").await {
-        assert_eq!(status.code(), Code::FailedPrecondition);
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    within(async {
+        while let Err(status) = forget("fra-1").await {
+            assert_eq!(status.code(), Code::FailedPrecondition);
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await;
     let edges = control.fleet().list_edges(v1::ListEdgesRequest {}).await.unwrap().into_inner();
     assert!(edges.edges.is_empty());
 }

@@ -27,6 +27,11 @@ pub const ZONE: &str = "example.com";
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Bounds a loop over messages, of which each may come in time and the wanted one never.
+pub async fn within<T>(wanted: impl Future<Output = T>) -> T {
+    timeout(3 * PATIENCE, wanted).await.expect("it comes in time")
+}
+
 /// A control plane that serves.
 pub struct Control {
     pub addresses: Addresses,
@@ -238,11 +243,14 @@ impl Edge {
     pub async fn read_to(&mut self, offset: u64) {
         use v1::sync_response::Message;
         let mut at = 0;
-        while at < offset {
-            if let Message::Frame(frame) = self.next().await.unwrap() {
-                at = frame.sets.last().map_or(at, |set| set.last);
+        within(async {
+            while at < offset {
+                if let Message::Frame(frame) = self.next().await.unwrap() {
+                    at = frame.sets.last().map_or(at, |set| set.last);
+                }
             }
-        }
+        })
+        .await;
     }
 
     pub fn nack(&self, nack: v1::Nack) {

@@ -5,10 +5,13 @@ use std::{
     io::{BufRead, BufReader},
     os::unix::net::UnixDatagram,
     path::Path,
-    process::{Child, ChildStderr, Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc::{Receiver, channel},
     time::{Duration, Instant},
 };
 
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 const PROGRAM: &str = env!("CARGO_BIN_EXE_edgesync-control");
 
 fn command(dir: &Path) -> Command {
@@ -19,7 +22,7 @@ fn command(dir: &Path) -> Command {
 }
 
 /// A program that does not outlive its test.
-struct Program(Child, BufReader<ChildStderr>);
+struct Program(Child, Receiver<String>);
 
 impl Drop for Program {
     fn drop(&mut self) {
@@ -32,19 +35,23 @@ impl Program {
     fn start(command: &mut Command) -> Self {
         let mut child = command.spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
-        Self(child, log)
+        let (lines, told) = channel();
+        std::thread::spawn(move || {
+            log.lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
+        });
+        Self(child, told)
     }
 
     /// Reads the log up to a line that has a part.
     fn read_to(&mut self, part: &str) -> String {
-        let mut line = String::new();
-        while self.1.read_line(&mut line).unwrap() > 0 {
+        let deadline = Instant::now() + PATIENCE;
+        while let Ok(line) = self.1.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
             if line.contains(part) {
                 return line;
             }
-            line.clear();
         }
-        panic!("the log ended without `{part}`");
+        panic!("the log has no `{part}`");
     }
 
     fn signal(&self, name: &str) {
@@ -53,7 +60,7 @@ impl Program {
     }
 
     fn wait(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             match self.0.try_wait().unwrap() {
                 Some(status) => return status.code(),
@@ -62,6 +69,22 @@ impl Program {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// Runs a command that ends at once; it is killed if it does not.
+fn run(command: &mut Command) -> Output {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.unwrap();
+    // What it says is less than a pipe takes.
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("it does not end: {:?}", child.wait_with_output().unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().unwrap()
 }
 
 /// The one line of a program that ended at once.
@@ -121,7 +144,7 @@ fn a_second_process_on_the_same_data_is_told_of_the_first() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = Program::start(&mut command(dir.path()));
     first.read_to("serving");
-    let line = refused(&command(dir.path()).output().unwrap(), 1);
+    let line = refused(&run(&mut command(dir.path())), 1);
     assert!(line.contains(&dir.path().join("data").display().to_string()), "{line}");
     assert!(line.contains(&first.0.id().to_string()) && line.contains("--data-dir"), "{line}");
     first.signal("KILL");
@@ -136,7 +159,7 @@ fn a_wrong_call_or_configuration_has_a_code_of_its_own() {
     let file = dir.path().join("control.toml");
     let check = |text: &str| {
         fs::write(&file, text).unwrap();
-        command(dir.path()).arg("--config").arg(&file).arg("--check-config").output().unwrap()
+        run(command(dir.path()).arg("--config").arg(&file).arg("--check-config"))
     };
     for (text, part) in [
         ("listne = \"x\"", "`listen`"),
@@ -154,13 +177,13 @@ fn a_wrong_call_or_configuration_has_a_code_of_its_own() {
     assert!(refused(&check(&access), 64).contains("policy.toml: line 3: unknown field `role`"));
     fs::write(&policy, "[[principal]]\nname = \"a\"").unwrap();
     assert_eq!(check(&access).status.code(), Some(0));
-    let line = refused(&command(dir.path()).arg("--config").arg("/nowhere").output().unwrap(), 64);
+    let line = refused(&run(command(dir.path()).arg("--config").arg("/nowhere")), 64);
     assert!(line.contains("/nowhere"), "{line}");
-    let open = Command::new(PROGRAM).args(["--listen", "0.0.0.0:0", "--check-config"]).output();
-    assert!(refused(&open.unwrap(), 64).contains("insecure = true"));
-    let unknown = Command::new(PROGRAM).arg("--data-dri").output().unwrap();
+    let open = run(Command::new(PROGRAM).args(["--listen", "0.0.0.0:0", "--check-config"]));
+    assert!(refused(&open, 64).contains("insecure = true"));
+    let unknown = run(Command::new(PROGRAM).arg("--data-dri"));
     assert_eq!(unknown.status.code(), Some(64));
-    let version = Command::new(PROGRAM).arg("--version").output().unwrap();
+    let version = run(Command::new(PROGRAM).arg("--version"));
     assert_eq!(version.status.code(), Some(0));
     assert!(!dir.path().join("data").exists(), "nothing was begun");
 }

@@ -8,7 +8,7 @@ use edgesync_proto::v1::{
     StagedSnapshot, sync_response::Message,
 };
 
-use crate::harness::{Control, Edge};
+use crate::harness::{Control, Edge, within};
 
 /// What an edge is given that has something.
 async fn given(control: &Control, id: &str, has: Hello) -> SnapshotBegin {
@@ -67,7 +67,7 @@ async fn an_edge_that_holds_its_snapshot_is_held_and_takes_no_more_of_it() {
     assert_eq!(compact(made_at).await, made_at);
     let mut edge = Edge::open(&control).await;
     edge.hello("fra-1");
-    while !matches!(edge.next().await, Some(Message::SnapshotChunk(_))) {}
+    within(async { while !matches!(edge.next().await, Some(Message::SnapshotChunk(_))) {} }).await;
     control.create("later", "A", "192.0.2.1").await.unwrap();
     let head = control.head().await;
     assert_eq!(compact(head).await, made_at, "the snapshot is on its way");

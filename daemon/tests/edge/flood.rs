@@ -3,7 +3,7 @@
 
 use std::{
     sync::{Arc, mpsc::Receiver},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use edgesync_core::{
@@ -100,8 +100,9 @@ async fn a_control_plane_that_ignores_the_window_does_not_fill_the_memory() {
     let serving = plane.serve().await;
     let (stop, stopped) = oneshot::channel();
     let handed_over = session(&format!("http://{}", serving.address), stopped);
-    let (mut all, mut quiet) = (0, 0);
+    let (mut all, mut quiet, begin) = (0, 0, Instant::now());
     while all == 0 || quiet < 5 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "it does not come to rest: {all}");
         tokio::time::sleep(Duration::from_millis(200)).await;
         let more = taken(&handed_over);
         (all, quiet) = (all + more, if more == 0 { quiet + 1 } else { 0 });

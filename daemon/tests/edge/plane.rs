@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -90,6 +90,8 @@ struct Inner {
     ignores_windows: AtomicBool,
     /// What is said instead of a session.
     goodbye: Mutex<Option<(GoodbyeReason, Duration)>>,
+    /// What sessions have panicked with: a task's panic is nobody's else.
+    failures: Mutex<Vec<String>>,
 }
 
 /// A control plane.
@@ -110,6 +112,8 @@ impl Drop for Serving {
     fn drop(&mut self) {
         self.server.abort();
         self.plane.inner.killed.send_modify(|times| *times += 1);
+        let failures = self.plane.inner.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(failures.is_empty() || std::thread::panicking(), "{failures:?}");
     }
 }
 
@@ -131,6 +135,7 @@ impl Plane {
             forge: Mutex::default(),
             ignores_windows: AtomicBool::default(),
             goodbye: Mutex::default(),
+            failures: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -453,7 +458,15 @@ impl SyncService for Plane {
         request: Request<Streaming<v1::SyncRequest>>,
     ) -> Result<Response<Self::SyncStream>, Status> {
         let (outbound, responses) = mpsc::unbounded_channel();
-        tokio::spawn(self.clone().session(request.into_inner(), outbound));
+        let (plane, inner) = (self.clone(), Arc::clone(&self.inner));
+        let session = tokio::spawn(plane.session(request.into_inner(), outbound));
+        tokio::spawn(async move {
+            if let Err(ended) = session.await
+                && ended.is_panic()
+            {
+                inner.failures.lock().unwrap().push(ended.to_string());
+            }
+        });
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(responses))))
     }
 }

@@ -182,9 +182,11 @@ async fn large_sets_arrive_in_parts_and_are_applied_whole() {
         rdata: crate::plane::address(9),
     });
     plane.commit(&zone, Some(generation), edits.collect());
+    let reads = std::cell::Cell::new(0);
     let reading = async {
         loop {
             if let Ok(text) = daemon.export("large.example").await {
+                reads.set(reads.get() + 1);
                 let mut found = values(&text);
                 assert_eq!(found.len(), 20_000);
                 found.dedup();
@@ -196,6 +198,7 @@ async fn large_sets_arrive_in_parts_and_are_applied_whole() {
         () = plane.until_acked() => {}
         () = reading => {}
     }
+    assert!(reads.get() > 0, "nothing was read meanwhile");
     assert_eq!(values(&daemon.export("large.example").await.unwrap()), vec![9; 20_000]);
     assert_eq!(daemon.verify().await.mismatches, []);
     daemon.stop().await;
@@ -215,7 +218,9 @@ async fn the_status_can_be_watched() {
         plane.edit(&zone, generation, 1, value);
     }
     while last < 106 {
-        let status = watch.message().await.unwrap().unwrap().status.unwrap();
+        assert!(begin.elapsed() < std::time::Duration::from_secs(30), "at {last}");
+        let message = tokio::time::timeout(std::time::Duration::from_secs(30), watch.message());
+        let status = message.await.unwrap().unwrap().unwrap().status.unwrap();
         last = offset(&status);
         seen += 1;
     }
@@ -225,5 +230,6 @@ async fn the_status_can_be_watched() {
     );
     daemon.stop().await;
     // The end of the daemon is the end of the watch.
-    while let Ok(Some(_)) = watch.message().await {}
+    let ended = async { while let Ok(Some(_)) = watch.message().await {} };
+    tokio::time::timeout(std::time::Duration::from_secs(30), ended).await.unwrap();
 }

@@ -251,6 +251,7 @@ fn the_newest_two_are_kept() {
         all.extend(aside(dir.path()).last().cloned());
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
+    assert_eq!(all.len(), 4, "each store of a failing disk is put aside");
     assert_eq!(aside(dir.path()), all[2..]);
 }
 
