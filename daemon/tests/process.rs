@@ -71,10 +71,13 @@ impl Daemon {
         kill_process(Pid::from_child(self.0.as_ref().unwrap()), signal).unwrap();
     }
 
+    fn has_ended(&mut self) -> bool {
+        self.0.as_mut().unwrap().try_wait().unwrap().is_some()
+    }
+
     /// What it said, when it has ended; it has to end, and says less than a pipe takes.
     fn output(mut self) -> Output {
-        let child = self.0.as_mut().unwrap();
-        until("it ends", || child.try_wait().unwrap().is_some());
+        until("it ends", || self.has_ended());
         self.0.take().unwrap().wait_with_output().unwrap()
     }
 }
@@ -180,11 +183,11 @@ fn while_the_store_opens_the_page_answers_that_it_is_not_ready() {
     // The witness is read first: what cannot be read yet is waited for.
     let witness = dir.path().join("data/store.witness");
     assert!(Command::new("mkfifo").arg(&witness).status().unwrap().success());
-    let mut child = command(dir.path(), address).spawn().unwrap();
+    let mut daemon = Daemon::start(&mut command(dir.path(), address));
     let (line, body) = loop {
         match get(address, "/readyz") {
             Some(found) => break found,
-            None => assert!(child.try_wait().unwrap().is_none(), "it has ended"),
+            None => assert!(!daemon.has_ended(), "it has ended"),
         }
         std::thread::sleep(Duration::from_millis(20));
     };
@@ -193,8 +196,8 @@ fn while_the_store_opens_the_page_answers_that_it_is_not_ready() {
     assert!(get(address, "/metrics").unwrap().1.contains("edgesync_edge_quarantines_total"));
     drop(fs::OpenOptions::new().write(true).open(&witness).unwrap());
     until("it is ready", || get(address, "/readyz").is_some_and(|(line, _)| line.contains("200")));
-    signal(&child, Signal::TERM);
-    assert!(child.wait().unwrap().success());
+    daemon.signal(Signal::TERM);
+    assert!(daemon.output().status.success());
 }
 
 #[test]
