@@ -328,11 +328,14 @@ const METRICS: &[(Kind, &str, Unit, &str)] = {
 };
 
 /// Counters without labels: there from the start, so that their first increase is seen as one.
-const FROM_THE_START: [&str; 6] = [
+const FROM_THE_START: [&str; 9] = [
+    "edgesync_control_audit_failures_total",
+    "edgesync_control_audit_untold_total",
     "edgesync_control_changes_total",
     "edgesync_control_corrupt_reads_total",
     "edgesync_control_diverged_edges_total",
     "edgesync_control_fenced_total",
+    "edgesync_control_guard_refusals_total",
     "edgesync_control_latency_spikes_total",
     "edgesync_control_reserve_given_total",
 ];

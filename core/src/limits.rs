@@ -9,6 +9,8 @@ pub const RDATA_OCTETS: usize = 65_535;
 pub const TTL_SECONDS: u32 = 0x7fff_ffff;
 /// Records of one RRset.
 pub const RRSET_RECORDS: usize = 1_000;
+/// An edge that lacks more changes than this comes up first, and has its zones repaired then.
+pub const REPAIR_LAG_CHANGES: u64 = 10_000;
 /// Changes of one change set.
 pub const SET_CHANGES: usize = 100_000;
 /// Octets of one encoded change set.

@@ -5,11 +5,9 @@ use std::time::{Instant, SystemTime};
 
 use edgesync_core::{
     position::{Offset, Position},
-    session::Halt,
+    session::{Halt, Pause},
     snapshot::Manifest,
 };
-
-use crate::apply::Pause;
 
 /// How the daemon stands with the control plane.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -33,7 +33,9 @@ fn a_killed_edge_has_all_that_it_acknowledged_and_shows_whole_change_sets_only()
             world.stack.edge(0).kill();
             // Acks on the way are read by the control plane: this is what it has seen.
             let acked = world.acked(0);
-            assert!(acked >= last_acked, "{last_acked} was acknowledged, and then {acked}");
+            // One that has fallen behind the log has to take a snapshot first, and until then counts as having nothing.
+            let least = if compacted > last_acked { 0 } else { last_acked };
+            assert!(acked >= least, "{last_acked} was acknowledged, and then {acked}");
             last_acked = acked;
             if random.random_ratio(1, 8) {
                 std::thread::sleep(Duration::from_millis(30));

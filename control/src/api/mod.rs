@@ -44,8 +44,8 @@ use crate::{
 
 /// Imports at a time; each holds a zone in memory.
 const IMPORTS: usize = 2;
-/// Restores at a time; no caller keeps one waiting, so they do not stand behind slow imports.
-const RESTORES: usize = 1;
+/// Restores at a time. They have places of their own, and do not stand behind slow imports.
+const RESTORES: usize = 2;
 
 /// The services of the API, but for the sessions.
 #[derive(Clone)]

@@ -9,7 +9,7 @@ use std::{
 use edgesync_core::{
     edge_id::EdgeId,
     position::{LogId, Offset, Position},
-    session::{Halt, InstanceId},
+    session::{Halt, InstanceId, Pause},
 };
 use hdrhistogram::Histogram;
 use tokio::sync::Notify;
@@ -132,7 +132,7 @@ pub(super) struct Edge {
     pub(super) since: SystemTime,
     pub(super) halted: Option<Halt>,
     /// Why it applies nothing for now, as its present session says.
-    pub(super) paused: Option<String>,
+    pub(super) paused: Option<Pause>,
     pub(super) snapshot: Option<Progress>,
     pub(super) repairs: u64,
     /// True if the store's memory of it is older than this.
@@ -207,14 +207,15 @@ impl Edge {
     }
 
     /// True if waiting for it is vain for now: until a person has looked, as a rule (rule 21).
-    pub(super) const fn stands_still(&self) -> bool {
-        self.live.is_some() && (self.halted.is_some() || self.paused.is_some())
+    pub(super) fn stands_still(&self) -> bool {
+        let is_frozen = self.paused.as_ref().is_some_and(|pause| pause.is_frozen);
+        self.live.is_some() && (self.halted.is_some() || is_frozen)
     }
 
     /// Why it does not go on: one line.
     fn reason(&self) -> String {
         let halted = self.halted.as_ref().map(reason);
-        let paused = || self.paused.as_ref().map(|why| format!("paused: {why}"));
+        let paused = || self.paused.as_ref().map(|pause| format!("paused: {}", pause.why));
         halted.or_else(paused).unwrap_or_default()
     }
 

@@ -20,7 +20,7 @@ use edgesync_core::{
     edge_id::EdgeId,
     limits::FENCED_WAIT,
     position::{Offset, Position},
-    session::{Ack, Halt, Hello},
+    session::{Ack, Halt, Hello, Pause},
 };
 pub use receipt::{WaitEnd, WaitError, Waited, Wanted};
 use tokio::sync::{Notify, watch};
@@ -230,10 +230,10 @@ impl Fleet {
     }
 
     /// Records why an edge applies nothing for now, or that it goes on.
-    pub fn paused(&self, seat: &Seat, why: Option<String>) {
+    pub fn paused(&self, seat: &Seat, pause: Option<Pause>) {
         self.with_seat(seat, |edge, waits| {
-            edge.paused = why;
-            if edge.paused.is_some() {
+            edge.paused = pause;
+            if edge.stands_still() {
                 waits.halted(&seat.edge);
             }
         });

@@ -102,8 +102,8 @@ pub(super) fn is_frozen(freeze: Option<&Freeze>, offset: Offset) -> bool {
 }
 
 impl Fleet {
-    /// Waits until an offset is durable on the edges wanted. Comes back at once where a halted or
-    /// paused edge or a frozen release makes waiting vain.
+    /// Waits until an offset is durable on the edges wanted. Comes back at once where a halted or frozen
+    /// edge, or a frozen release, makes waiting vain; one whose disk is full goes on by itself.
     ///
     /// # Errors
     /// If there is nothing that could be waited for.
@@ -118,6 +118,7 @@ impl Fleet {
         if offset > head {
             return Err(WaitError::BeyondHead { head });
         }
+        let is_of_all = !matches!(wanted, Wanted::Count(_));
         let (ids, needed) = self.choose(wanted)?;
         // What is released never goes back: an offset that is not frozen now will not be. One that is
         // just about to be released, after it became the head, is not frozen.
@@ -125,7 +126,9 @@ impl Fleet {
         let mut end = if frozen { WaitEnd::Frozen } else { WaitEnd::Halted };
         let deadline = tokio::time::sleep(timeout);
         tokio::pin!(deadline);
-        while let Some(waiting) = self.begin_wait(offset, &ids, needed).filter(|_| !frozen) {
+        while let Some(waiting) =
+            self.begin_wait(offset, &ids, needed, is_of_all).filter(|_| !frozen)
+        {
             tokio::select! {
                 () = waiting.over.notified() => {}
                 () = &mut deadline => {
@@ -135,7 +138,9 @@ impl Fleet {
             }
         }
         let (have, missing) = self.split(offset, &ids);
-        let end = if have.len() >= needed { WaitEnd::Reached } else { end };
+        // Who was forgotten meanwhile is not waited for (rule 21); of nobody nothing is said.
+        let needed = if is_of_all { have.len() + missing.len() } else { needed };
+        let end = if have.len() >= needed.max(1) { WaitEnd::Reached } else { end };
         Ok(Waited { end, waited: started.elapsed(), have, missing })
     }
 
@@ -145,6 +150,7 @@ impl Fleet {
         offset: Offset,
         ids: &BTreeSet<EdgeId>,
         needed: usize,
+        is_of_all: bool,
     ) -> Option<Waiting<'_>> {
         let log = self.head().log;
         let (mut missing, mut vain, mut have) = (HashSet::new(), HashSet::new(), 0);
@@ -160,7 +166,8 @@ impl Fleet {
                 }
             }
         }
-        let lack = Lack { offset, needed, have, missing, vain };
+        let needed = if is_of_all { have + missing.len() } else { needed };
+        let lack = Lack { offset, needed, is_of_all, have, missing, vain };
         if lack.is_over() {
             return None;
         }

@@ -4,7 +4,7 @@ use edgesync_core::{
     change::Generation,
     name::Name,
     rdata,
-    session::{Filter, InstanceId},
+    session::{Filter, InstanceId, Pause},
     stage::RecordData,
 };
 
@@ -202,6 +202,23 @@ async fn a_frozen_release_is_told_at_once_and_only_for_what_it_keeps() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_all_does_not_wait_for_one_that_is_forgotten_meanwhile() {
+    let bench = bench().await;
+    let (a, b) = (bench.admit("a", 1).unwrap(), bench.admit("b", 2).unwrap());
+    bench.ack(&a);
+    bench.fleet.leave(&b);
+    let fleet = bench.fleet.clone();
+    let waiting = tokio::spawn(async move {
+        fleet.wait(Offset(2), Wanted::All, Duration::from_secs(60)).await.unwrap()
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!waiting.is_finished());
+    bench.fleet.forget(&"b".parse().unwrap()).unwrap();
+    let waited = tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
+    assert!(waited.reached() && waited.missing.is_empty(), "{waited:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_paused_edge_is_named_at_once_and_waited_for_again_when_it_goes_on() {
     let bench = bench().await;
     let seat = bench.admit("a", 1).unwrap();
@@ -210,15 +227,24 @@ async fn a_paused_edge_is_named_at_once_and_waited_for_again_when_it_goes_on() {
         fleet.wait(Offset(2), Wanted::All, Duration::from_secs(60)).await.unwrap()
     });
     tokio::time::sleep(Duration::from_millis(50)).await;
-    bench.fleet.paused(&seat, Some("the disk is full".to_owned()));
+    let frozen = Pause { why: "frozen by a file".to_owned(), is_frozen: true };
+    let full = Pause::of_itself("the disk is full".to_owned());
+    // It goes on by itself, and is waited for.
+    bench.fleet.paused(&seat, Some(full.clone()));
+    let waited = bench.wait(Wanted::All).await.unwrap();
+    assert_eq!(
+        (waited.end, &*waited.missing[0].reason),
+        (WaitEnd::Timeout, "paused: the disk is full")
+    );
+    bench.fleet.paused(&seat, Some(frozen));
     let waited = tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
     let [missing] = &waited.missing[..] else { panic!("{waited:?}") };
-    assert_eq!((waited.end, &*missing.reason), (WaitEnd::Halted, "paused: the disk is full"));
-    assert_eq!(bench.fleet.states()[0].reason, "paused: the disk is full");
+    assert_eq!((waited.end, &*missing.reason), (WaitEnd::Halted, "paused: frozen by a file"));
+    assert_eq!(bench.fleet.states()[0].reason, "paused: frozen by a file");
     bench.fleet.paused(&seat, None);
     assert!(bench.wait(Wanted::All).await.unwrap().waited >= Duration::from_millis(300));
     // What a session has said goes with it.
-    bench.fleet.paused(&seat, Some("the disk is full".to_owned()));
+    bench.fleet.paused(&seat, Some(full));
     bench.fleet.leave(&seat);
     assert_eq!(bench.fleet.states()[0].reason, "");
 }

@@ -16,6 +16,8 @@ pub(super) struct Lack {
     pub(super) offset: Offset,
     /// How many edges have to have it.
     pub(super) needed: usize,
+    /// True if all of them have to: one that is forgotten has not any more (rule 21).
+    pub(super) is_of_all: bool,
     /// How many have it.
     pub(super) have: usize,
     /// Those that have it not.
@@ -75,7 +77,9 @@ impl Waits {
     /// An edge is none any more.
     pub(super) fn forgotten(&mut self, edge: &EdgeId) {
         self.each(|lack| {
-            lack.missing.remove(edge);
+            if lack.missing.remove(edge) && lack.is_of_all {
+                lack.needed = lack.needed.saturating_sub(1);
+            }
             lack.vain.remove(edge);
         });
     }
@@ -104,7 +108,8 @@ mod tests {
 
     fn lack(needed: usize, edges: usize) -> Lack {
         let missing = (0..edges).map(id).collect();
-        Lack { offset: Offset(7), needed, have: 0, missing, vain: HashSet::new() }
+        let is_of_all = needed == edges;
+        Lack { offset: Offset(7), needed, is_of_all, have: 0, missing, vain: HashSet::new() }
     }
 
     #[tokio::test]
@@ -134,6 +139,17 @@ mod tests {
         waits.halted(&id(2));
         assert!(!is_told(&over).await, "one has it, and one may");
         waits.forgotten(&id(3));
+        assert!(is_told(&over).await);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_all_does_not_wait_for_one_that_is_forgotten() {
+        let mut waits = Waits::default();
+        let (_, over) = waits.add(lack(3, 3));
+        waits.acked(&id(0), Offset(7));
+        waits.forgotten(&id(1));
+        assert!(!is_told(&over).await, "the third one has it not");
+        waits.acked(&id(2), Offset(7));
         assert!(is_told(&over).await);
     }
 }

@@ -91,7 +91,7 @@ pub(super) fn group(
         }
         let sets = done.outcomes.iter().flat_map(|outcome| &outcome.sets);
         tables.set_octets(octets + sets.map(|(_, set)| set.body.len() as u64).sum::<u64>())?;
-        idempotency::expire(&mut tables, now.earlier())?;
+        idempotency::expire(&mut tables, now)?;
         for row in fleet.values() {
             match &row.durable {
                 Some(position) => {

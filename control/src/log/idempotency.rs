@@ -8,7 +8,7 @@ use edgesync_core::{change::Generation, limits::IDEMPOTENCY_KEPT, position::Offs
 use redb::ReadableTable;
 
 use super::{
-    Committed, Write, WriteError,
+    Committed, Times, Write, WriteError,
     corrupt::malformed,
     schema::{KEYS, Reader, micros, push_position},
     seal::{seal, unseal},
@@ -76,10 +76,20 @@ pub(super) fn keep(
 }
 
 /// Forgets keys that are older than they are kept, and none before: a call that is repeated after
-/// that is done again.
-pub(super) fn expire(tables: &mut Tables<'_>, now: SystemTime) -> Result<(), redb::Error> {
+/// that is done again. One that was dated by a clock which was ahead is dated anew: it would be kept
+/// for as long as that was ahead.
+pub(super) fn expire(tables: &mut Tables<'_>, now: Times) -> Result<(), redb::Error> {
     let kept = u64::try_from(IDEMPOTENCY_KEPT.as_micros()).unwrap_or(u64::MAX);
-    let oldest = micros(now).saturating_sub(kept);
+    let oldest = micros(now.earlier()).saturating_sub(kept);
+    let today = micros(now.later());
+    for _ in 0..EXPIRED_AT_ONCE {
+        let last = tables.keys_by_time.last()?;
+        let last = last.map(|(key, _)| (key.value().0, key.value().1.to_vec()));
+        let is_ahead = |time: u64| time > today.saturating_add(kept);
+        let Some((time, key)) = last.filter(|(time, _)| is_ahead(*time)) else { break };
+        tables.keys_by_time.remove((time, key.as_slice()))?;
+        tables.keys_by_time.insert((today, key.as_slice()), ())?;
+    }
     for _ in 0..EXPIRED_AT_ONCE {
         let first = tables.keys_by_time.first()?;
         let first = first.map(|(key, _)| (key.value().0, key.value().1.to_vec()));

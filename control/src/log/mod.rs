@@ -35,7 +35,7 @@ use std::{
     task::{Context, Poll},
 };
 
-pub use clock::{Clock, Times};
+pub use clock::{APART, Clock, Times};
 use edgesync_core::{
     change::Generation,
     position::{Offset, Position},

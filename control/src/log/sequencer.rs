@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use edgesync_core::position::{Offset, Position};
+use edgesync_core::{
+    limits::IDEMPOTENCY_KEPT,
+    position::{Offset, Position},
+};
 use redb::Database;
 use tokio::sync::{oneshot, watch};
 
@@ -191,6 +194,7 @@ impl Sequencer {
         let writes: Vec<_> = taken.writes.drain(..).map(admit).collect();
         // They are not waited for; an edge has one, so they are few.
         let fleet = budget.little().map(|()| mem::take(&mut self.fleet)).unwrap_or_default();
+        self.clock.believe_after(IDEMPOTENCY_KEPT, SystemTime::now(), Instant::now());
         let context = Context { now: self.clock.now(), guards: &mut self.guards };
         let group = commit::group(&self.database, before, writes, &fleet, context)?;
         let at = Instant::now();

@@ -11,15 +11,12 @@ use tokio::{
 
 use crate::{
     config::Config,
-    log::{Clock, Log, Retention, Times},
+    log::{APART, Clock, Log, Retention, Times},
     snapshot::Snapshots,
 };
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(10);
-
-/// How far the wall clock may be from what it was at the start and the time since, before that is said.
-const APART: Duration = Duration::from_secs(60);
 
 /// Keeps house, for ever.
 pub(super) async fn keep(log: Log, snapshots: Snapshots, config: watch::Receiver<Config>) {
@@ -42,9 +39,10 @@ pub(super) async fn keep(log: Log, snapshots: Snapshots, config: watch::Receiver
                 octets: config.log.retention_size.as_u64(),
             }
         };
-        compact(&log, keep, now.earlier()).await;
+        // Before a compaction, which may take minutes beside writes that never rest.
         let told = log.clone();
         aside("gauges", move || tell(&told)).await;
+        compact(&log, keep, now.earlier()).await;
     }
 }
 
@@ -62,7 +60,7 @@ fn tell_apart(Times { wall, steady }: Times) {
     let by = wall.duration_since(steady).unwrap_or_else(|error| error.duration());
     tracing::warn!(
         "the host's clock is {} s {jumped} what it was at the start and the time since: it was set, or \
-         the host slept; until a restart the log and the keys of writes are kept by the earlier time",
+         the host slept; until a restart the log is kept by the earlier time",
         by.as_secs()
     );
 }

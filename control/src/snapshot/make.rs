@@ -143,7 +143,8 @@ impl Disk<'_> {
     /// The log's room is not taken from it: with less than that free, all writes would be refused.
     fn check(&self, octets: u64) -> Result<(), MakeError> {
         let free = room::free(self.dir);
-        let wanted = self.min_free.saturating_add(octets);
+        // Twice, since the log grows beside a file that is kept for a while.
+        let wanted = self.min_free.saturating_mul(2).saturating_add(octets);
         if free < wanted { Err(MakeError::Space { wanted, free }) } else { Ok(()) }
     }
 }

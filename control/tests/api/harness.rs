@@ -264,7 +264,8 @@ impl Edge {
 
     /// An ack of an edge that applies nothing for now.
     pub fn ack_paused(&self, first: u64, last: u64, why: &str) {
-        let ack = v1::Ack { first, last, apply_us: 10, paused: why.to_owned() };
+        let ack =
+            v1::Ack { first, last, apply_us: 10, paused: why.to_owned(), frozen: !why.is_empty() };
         let message = Some(v1::sync_request::Message::Ack(ack));
         self.requests.send(v1::SyncRequest { message }).unwrap();
     }

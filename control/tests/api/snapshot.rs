@@ -103,6 +103,8 @@ async fn an_edge_of_another_history_is_told_to_who_looks_after_the_control_plane
     edge.hello_with("fra-1", Hello { position, ..Hello::default() });
     let welcome = edge.next().await.unwrap();
     assert!(matches!(welcome, Message::Welcome(_)), "{welcome:?}");
+    let begin = edge.next().await.unwrap();
+    assert!(matches!(begin, Message::SnapshotBegin(_)), "{begin:?}");
     assert!(diverged().await > before);
     control.stop().await;
 }

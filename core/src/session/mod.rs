@@ -187,6 +187,23 @@ pub enum ToEdge {
     },
 }
 
+/// Why an edge applies nothing for now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// Why: one line.
+    pub why: String,
+    /// True if a person wants it so; else it goes on by itself, once there is room.
+    pub is_frozen: bool,
+}
+
+impl Pause {
+    /// It goes on by itself.
+    #[must_use]
+    pub const fn of_itself(why: String) -> Self {
+        Self { why, is_frozen: false }
+    }
+}
+
 /// Messages to the control plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToControl {
@@ -198,8 +215,8 @@ pub enum ToControl {
     Paused {
         /// The answer.
         ack: Ack,
-        /// Why: one line.
-        reason: String,
+        /// Why.
+        pause: Pause,
     },
     /// A set, or the snapshot of an offset, is not applied.
     Nack(Halt),

@@ -13,13 +13,13 @@ use std::{
 use edgesync_core::{
     guard::StoreGuard,
     position::{Offset, Position},
-    session::Filter,
+    session::{Filter, Pause},
     snapshot::Scope,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
-    Arrived, Pause, PauseConfig, Report, Work,
+    Arrived, PauseConfig, Report, Work,
     halt::{Halted, Mode},
     pause::Pauses,
 };
@@ -397,7 +397,7 @@ impl Applier {
         if self.pauses.why().is_some() || self.pauses.probe().is_err() {
             return;
         }
-        let closed = match self.broken.take() {
+        let mut closed = match self.broken.take() {
             Some(Broken::Serving(store)) => store.close(),
             Some(Broken::Closed(closed)) => closed,
             None => return,

@@ -116,6 +116,10 @@ impl Applier {
     /// Halts before something. What came before it is good, and is made durable first.
     pub(super) fn halt(&mut self, halted: Halted, reason: String) {
         self.make_durable();
+        if self.store.is_none() {
+            // It could not be, which has been said: what comes is tried again, or never.
+            return;
+        }
         let halt = halted.halt(reason);
         let Halt { first, last, held, reason } = &halt;
         tracing::error!(%first, %last, held, %reason, "halted; what is there is served");

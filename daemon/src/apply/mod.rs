@@ -23,10 +23,10 @@ use edgesync_core::{
     name::Name,
     position::{Offset, Position},
     sample::{Drift, Sample},
-    session::{Filter, Halt},
+    session::{Filter, Halt, Pause},
     snapshot::{Chunk, Manifest, Scope, SnapshotId, Staged},
 };
-pub use pause::{Pause, PauseConfig};
+pub use pause::PauseConfig;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use self::applier::Applier;

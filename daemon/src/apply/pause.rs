@@ -11,6 +11,7 @@ use std::{
     time::Instant,
 };
 
+use edgesync_core::session::Pause;
 use edgesync_host::room::{Room, Shortage};
 
 use crate::{
@@ -20,22 +21,6 @@ use crate::{
     },
     store,
 };
-
-/// Why nothing is applied for now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pause {
-    /// Why: one line.
-    pub why: String,
-    /// True if a person wants it so; else it goes on by itself once there is room.
-    pub is_frozen: bool,
-}
-
-impl Pause {
-    /// It goes on by itself.
-    pub(super) const fn of_itself(why: String) -> Self {
-        Self { why, is_frozen: false }
-    }
-}
 
 /// What is looked at before anything is applied.
 #[derive(Debug, Clone)]

@@ -221,9 +221,8 @@ impl Session {
                 ReceiverInput::Drifted { zone }
             }
             Report::Paused(pause) => {
-                let why = pause.as_ref().map(|pause| pause.why.clone());
-                self.status.send_modify(|status| status.paused = pause);
-                ReceiverInput::Paused(why)
+                self.status.send_modify(|status| status.paused.clone_from(&pause));
+                ReceiverInput::Paused(pause)
             }
             Report::Reopened { position, staged, epoch } => {
                 self.status.send_modify(|status| status.boot_epoch = epoch);

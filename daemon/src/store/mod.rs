@@ -111,11 +111,11 @@ impl ClosedStore {
     ///
     /// # Errors
     /// If it does not open now.
-    pub fn open(&self) -> Result<Store, OpenError> {
+    pub fn open(&mut self) -> Result<Store, OpenError> {
         // All of sled has to be closed before it is opened again.
         self.gate.write().db = None;
         engine::forget_cached(&self.config.data_dir.join(open::STORE));
-        let mut store = open::open(self.config.clone(), Arc::clone(&self.gate), self.durable)?;
+        let mut store = open::open(self.config.clone(), Arc::clone(&self.gate), &mut self.durable)?;
         store.metrics = self.metrics.clone();
         Ok(store)
     }
@@ -128,7 +128,7 @@ impl Store {
     /// # Errors
     /// If it cannot be used at all, or another version wrote it; it is then left as it is.
     pub fn open(config: StoreConfig) -> Result<Self, OpenError> {
-        open::open(config, Arc::default(), None)
+        open::open(config, Arc::default(), &mut None)
     }
 
     /// Records what writes and syncs take.

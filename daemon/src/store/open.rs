@@ -88,19 +88,20 @@ impl From<Distrust> for Refusal {
 }
 
 /// Opens a store for the readers behind `gate`; `durable` is what is known to be durable in it, beside what the
-/// witness says.
+/// witness says. Nothing is, once it was put aside: the empty one that takes its place is not behind it.
 pub(super) fn open(
     config: StoreConfig,
     gate: Arc<Gate>,
-    durable: Option<Position>,
+    durable: &mut Option<Position>,
 ) -> Result<Store, OpenError> {
     let paths = Paths::of(&config.data_dir);
     fs::create_dir_all(&paths.dir).map_err(io_error("create", &paths.dir))?;
-    match open_caught(config.clone(), &paths, Arc::clone(&gate), durable) {
+    match open_caught(config.clone(), &paths, Arc::clone(&gate), *durable) {
         Ok(store) => Ok(store),
         Err(Refusal::Error(error)) => Err(error),
         Err(Refusal::Distrusted(distrust)) => {
             quarantine::put_aside(&paths, &distrust)?;
+            *durable = None;
             match open_caught(config, &paths, gate, None) {
                 Ok(store) => Ok(Store { distrusted: Some(distrust), ..store }),
                 Err(Refusal::Error(error)) => Err(error),

@@ -260,7 +260,8 @@ impl Store {
         zones.into_iter().for_each(|zone| view.set(zone));
         (view.position, view.root, view.staged) = (Some(position), place, None);
         drop(view);
-        self.filter = filter;
+        // What was durable speaks no more for or against what is there: it may be of another history.
+        (self.filter, self.durable) = (filter, None);
         self.garbage.extend(garbage);
         Ok(())
     }

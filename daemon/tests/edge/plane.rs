@@ -21,8 +21,8 @@ use edgesync_core::{
     record::RecordId,
     sample::{Sample, Sweep, ZoneDigest},
     session::{
-        Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, Sender, SenderConfig, SenderInput,
-        SenderOutput, ToControl, ToEdge,
+        Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, Pause, Sender, SenderConfig,
+        SenderInput, SenderOutput, ToControl, ToEdge,
     },
     snapshot::{Chunk, Manifest, Scope, SnapshotId, Staged},
 };
@@ -57,7 +57,7 @@ pub struct Heard {
     pub hellos: Vec<Hello>,
     pub acks: Vec<Ack>,
     pub nacks: Vec<Halt>,
-    pub paused: Vec<String>,
+    pub paused: Vec<Pause>,
     /// What was said to be durable of snapshots, and the repairs that were asked for.
     pub staged: Vec<Staged>,
     pub repairs: Vec<Name>,
@@ -252,9 +252,9 @@ impl Plane {
         match &message {
             ToControl::Hello(hello) => heard.hellos.push(hello.clone()),
             ToControl::Ack(ack) => heard.acks.push(*ack),
-            ToControl::Paused { ack, reason } => {
+            ToControl::Paused { ack, pause } => {
                 heard.acks.push(*ack);
-                heard.paused.push(reason.clone());
+                heard.paused.push(pause.clone());
             }
             ToControl::Nack(halt) => heard.nacks.push(halt.clone()),
             ToControl::SnapshotAck(staged) => heard.staged.push(*staged),

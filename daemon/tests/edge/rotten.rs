@@ -62,7 +62,9 @@ async fn a_frozen_edge_tells_the_control_plane_and_whoever_resumes_it() {
     let daemon = Daemon::start(&config(dir.path(), &[url(&serving)])).await;
     plane.until_acked().await;
     fs::write(dir.path().join("data/freeze"), "").unwrap();
-    let is_told = |heard: &plane::Heard| heard.paused.iter().any(|why| why.contains("frozen by"));
+    let is_told = |heard: &plane::Heard| {
+        heard.paused.iter().any(|pause| pause.is_frozen && pause.why.contains("frozen by"))
+    };
     plane.until("it says that it is paused", is_told).await;
     assert_eq!(offset(&daemon.status().await), 6);
     let request = v1::ResumeEdgeRequest { principal: "anna".to_owned() };

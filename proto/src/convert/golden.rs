@@ -14,7 +14,7 @@ use edgesync_core::{
     record::RecordId,
     sample::{Sample, Sweep, ZoneDigest},
     session::{
-        Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, InstanceId, SetPart, Start,
+        Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, InstanceId, Pause, SetPart, Start,
         ToControl, ToEdge, Welcome,
     },
     snapshot::{Chunk, Manifest, Scope, SnapshotId, Staged},
@@ -71,7 +71,14 @@ fn to_control() -> Vec<(&'static str, ToControl)> {
         ("hello", ToControl::Hello(hello())),
         ("hello-of-an-empty-edge", ToControl::Hello(fresh)),
         ("ack", ToControl::Ack(ack)),
-        ("ack-of-a-paused-edge", ToControl::Paused { ack, reason: "full".to_owned() }),
+        (
+            "ack-of-a-paused-edge",
+            ToControl::Paused { ack, pause: Pause::of_itself("full".to_owned()) },
+        ),
+        (
+            "ack-of-a-frozen-edge",
+            ToControl::Paused { ack, pause: Pause { why: "file".to_owned(), is_frozen: true } },
+        ),
         ("nack", ToControl::Nack(halt(false))),
         ("nack-held", ToControl::Nack(halt(true))),
         ("snapshot-ack", ToControl::SnapshotAck(Staged { id: SnapshotId([6; 16]), next: 8 })),

@@ -8,7 +8,7 @@ use edgesync_core::{
     name::Name,
     position::{HistoryHash, Offset},
     session::{
-        Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, InstanceId, SetPart, Start,
+        Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, InstanceId, Pause, SetPart, Start,
         ToControl, ToEdge, Welcome,
     },
 };
@@ -36,17 +36,18 @@ fn line(text: &str) -> String {
     text.chars().take(LINE_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-fn to_ack(ack: Ack, paused: String) -> v1::Ack {
+fn to_ack(ack: Ack, pause: Option<Pause>) -> v1::Ack {
+    let Pause { why: paused, is_frozen: frozen } = pause.unwrap_or(Pause::of_itself(String::new()));
     let apply_us = u64::try_from(ack.apply.as_micros()).unwrap_or(u64::MAX);
-    v1::Ack { first: ack.first.0, last: ack.last.0, apply_us, paused }
+    v1::Ack { first: ack.first.0, last: ack.last.0, apply_us, paused, frozen }
 }
 
 impl From<ToControl> for v1::SyncRequest {
     fn from(message: ToControl) -> Self {
         let message = match message {
             ToControl::Hello(hello) => Request::Hello(hello.into()),
-            ToControl::Ack(ack) => Request::Ack(to_ack(ack, String::new())),
-            ToControl::Paused { ack, reason } => Request::Ack(to_ack(ack, reason)),
+            ToControl::Ack(ack) => Request::Ack(to_ack(ack, None)),
+            ToControl::Paused { ack, pause } => Request::Ack(to_ack(ack, Some(pause))),
             ToControl::Nack(Halt { first, last, held, reason }) => {
                 Request::Nack(v1::Nack { first: first.0, last: last.0, reason, held })
             }
@@ -65,12 +66,12 @@ impl TryFrom<v1::SyncRequest> for ToControl {
     fn try_from(request: v1::SyncRequest) -> Result<Self, ConvertError> {
         Ok(match request.message.ok_or(ConvertError::UnknownMessage)? {
             Request::Hello(hello) => Self::Hello(hello.try_into()?),
-            Request::Ack(v1::Ack { first, last, apply_us, paused }) => {
+            Request::Ack(v1::Ack { first, last, apply_us, paused, frozen }) => {
                 let (first, last) = (Offset(first), Offset(last));
                 let ack = Ack { first, last, apply: Duration::from_micros(apply_us) };
                 match line(&paused) {
-                    reason if reason.is_empty() => Self::Ack(ack),
-                    reason => Self::Paused { ack, reason },
+                    why if why.is_empty() => Self::Ack(ack),
+                    why => Self::Paused { ack, pause: Pause { why, is_frozen: frozen } },
                 }
             }
             Request::SnapshotAck(staged) => Self::SnapshotAck(staged.try_into()?),
@@ -361,11 +362,12 @@ mod tests {
     #[test]
     fn a_pause_is_said_in_one_line_that_ends() {
         let ack = Ack { first: Offset(8), last: Offset(7), apply: Duration::ZERO };
-        let reason = format!("{LINES}{}", "x".repeat(2 * LINE_CHARS));
-        let wire = v1::SyncRequest::from(ToControl::Paused { ack, reason });
-        let Ok(ToControl::Paused { ack: told, reason }) = wire.try_into() else { panic!() };
-        assert_eq!((told, reason.chars().count()), (ack, LINE_CHARS));
-        assert!(reason.starts_with("a b [2J"), "{reason}");
+        let pause =
+            Pause { why: format!("{LINES}{}", "x".repeat(2 * LINE_CHARS)), is_frozen: true };
+        let wire = v1::SyncRequest::from(ToControl::Paused { ack, pause });
+        let Ok(ToControl::Paused { ack: told, pause }) = wire.try_into() else { panic!() };
+        assert_eq!((told, pause.why.chars().count()), (ack, LINE_CHARS));
+        assert!(pause.is_frozen && pause.why.starts_with("a b [2J"), "{pause:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use edgesync_core::{limits::IMPORT_OCTETS, name::Name};
 use edgesync_proto::v1::ImportZoneRequest;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 
@@ -17,9 +17,10 @@ use crate::{
 
 /// How long a caller may be silent: it keeps others from importing.
 const SILENCE: Duration = Duration::from_secs(30);
-/// How long all messages of an import may take: who sends a little each half a minute keeps others
-/// from importing as well.
+/// How long all messages of an import may take, and one second more for each so many octets: who sends a
+/// little each half a minute keeps others from importing as well.
 const WHOLE: Duration = Duration::from_secs(600);
+const SLOWEST_OCTETS: u64 = 256 * 1024;
 
 /// What a caller wants imported.
 pub(super) struct Gathered {
@@ -32,20 +33,9 @@ pub(super) struct Gathered {
 /// Takes in all messages of an import.
 pub(super) async fn gather(
     admitted: &Admitted,
-    messages: impl Stream<Item = Result<ImportZoneRequest, Status>> + Unpin,
-) -> Result<Gathered, Status> {
-    timeout(WHOLE, gather_all(admitted, messages)).await.unwrap_or_else(|_| {
-        Err(Status::deadline_exceeded(format!(
-            "the import's messages took more than {} s: divide the zone, or send it from nearer by",
-            WHOLE.as_secs()
-        )))
-    })
-}
-
-async fn gather_all(
-    admitted: &Admitted,
     mut messages: impl Stream<Item = Result<ImportZoneRequest, Status>> + Unpin,
 ) -> Result<Gathered, Status> {
+    let begun = Instant::now();
     let first = next(&mut messages).await?;
     let first = first.ok_or_else(|| Status::invalid_argument("the import has no message"))?;
     let zone = origin(&first.zone)?;
@@ -54,6 +44,7 @@ async fn gather_all(
     add(&mut text, &first.text, IMPORT_OCTETS)?;
     let mut is_whole = first.last;
     while let Some(message) = next(&mut messages).await? {
+        in_time(begun.elapsed(), text.len() as u64)?;
         if is_whole {
             return Err(Status::invalid_argument("there is a message after the import's last"));
         }
@@ -80,6 +71,17 @@ async fn gather_all(
     let idempotency = caller::idempotency(first.idempotency_key, hash)?;
     let override_guard = first.override_guard;
     Ok(Gathered { zone, text, idempotency, override_guard })
+}
+
+/// Refuses an import that comes too slowly to keep its place.
+fn in_time(took: Duration, octets: u64) -> Result<(), Status> {
+    if took <= WHOLE + Duration::from_secs(octets / SLOWEST_OCTETS) {
+        return Ok(());
+    }
+    Err(Status::deadline_exceeded(format!(
+        "{octets} octets of the import have come in {} s, and others wait: send it faster, from nearer by",
+        took.as_secs()
+    )))
 }
 
 async fn next(
@@ -124,7 +126,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_sends_slowly_does_not_keep_others_from_importing_for_ever() {
-        for (each, most, why) in [(29, WHOLE, "600 s"), (31, SILENCE * 2, "30 s")] {
+        for (each, most, why) in
+            [(29, WHOLE + SILENCE, "send it faster"), (31, SILENCE * 2, "30 s")]
+        {
             let begun = tokio::time::Instant::now();
             let messages = slow(Duration::from_secs(each));
             let cut = gather(&Admitted::unrestricted(), messages).await.err().unwrap();
@@ -132,6 +136,15 @@ mod tests {
             assert!(cut.message().contains(why), "{cut}");
             assert!(begun.elapsed() <= most + Duration::from_secs(1), "{:?}", begun.elapsed());
         }
+    }
+
+    #[test]
+    fn a_large_zone_may_come_over_a_slow_line() {
+        let gibibyte = 1 << 30;
+        let slow = Duration::from_secs(gibibyte / (10_000_000 / 8));
+        assert!(slow > WHOLE, "{slow:?} at 10 Mbit/s");
+        assert!(in_time(slow, gibibyte).is_ok());
+        assert!(in_time(slow, 1 << 20).is_err());
     }
 
     #[test]

@@ -35,9 +35,9 @@ use crate::{
 };
 
 /// How long a caller waits for its turn before it is told to come back.
-const TURN: Duration = Duration::from_secs(10);
+const TURN: Duration = Duration::from_secs(60);
 const IMPORTS_RUN: &str = "as many imports are running as may be: try again when one has ended";
-const RESTORES_RUN: &str = "another zone is being restored: try again when that has ended";
+const RESTORES_RUN: &str = "as many zones are being restored as may be: try again when one is";
 
 /// How often an import is planned anew because the zone was changed while it was planned.
 const ATTEMPTS: u32 = 5;

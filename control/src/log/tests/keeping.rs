@@ -125,7 +125,13 @@ async fn a_key_is_kept_for_a_day_and_not_for_less_when_the_wall_clock_jumps() {
         (clock.at(wall + years, steady + little), true, "a jump ahead"),
         (clock.at(wall, steady + day * 2), true, "a clock that was set back"),
         (clock.at(wall + day - minute, steady + day - minute), true, "not yet a day"),
-        (clock.at(wall + day + minute, steady + day + minute), false, "a day"),
+        // Long ago by the clock of this start: the key was dated by one that was ahead.
+        (Clock::new(wall - years, steady).at(wall - years, steady), true, "a start years before"),
+        (
+            Clock::new(wall - years, steady).at(wall - years + day + minute, steady + day + minute),
+            false,
+            "a day after it was dated anew",
+        ),
     ];
     for (now, is_kept, when) in looks {
         let context = Context { now, guards: &mut Guards::default() };

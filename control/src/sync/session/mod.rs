@@ -65,6 +65,8 @@ pub(super) struct Session {
     seat: Option<Seat>,
     making: Option<Making>,
     lease: Option<Lease>,
+    /// Why the edge's history is another one, until that was told.
+    diverged: Option<String>,
     over: Option<&'static str>,
 }
 
@@ -122,6 +124,7 @@ impl Session {
             seat: None,
             making: None,
             lease: None,
+            diverged: None,
             over: None,
         }
     }
@@ -271,7 +274,10 @@ impl Session {
 
     fn send(&mut self, message: ToEdge) {
         match &message {
-            ToEdge::Welcome(Welcome { start, .. }) => self.tell_start(start),
+            ToEdge::Welcome(Welcome {
+                start: Start::Snapshot { diverged: true, reason, .. },
+                ..
+            }) => self.diverged = Some(reason.clone()),
             // In a storm there are thousands; the metrics count them.
             ToEdge::Goodbye { reason: GoodbyeReason::Busy, message, .. } => {
                 tracing::debug!(message, "goodbye");
@@ -288,16 +294,6 @@ impl Session {
             let edge = self.seat.as_ref().map(Seat::to_string).unwrap_or_default();
             tracing::warn!(edge, "an edge acks and does not read: its session ends");
             self.over = Some("stuck");
-        }
-    }
-
-    /// An edge whose history is another one is told to whoever looks after the control plane, too: it
-    /// may be the control plane that has lost something (invariant 12).
-    fn tell_start(&self, start: &Start) {
-        if let Start::Snapshot { diverged: true, reason, .. } = start {
-            let edge = self.seat.as_ref().map(Seat::to_string).unwrap_or_default();
-            tracing::warn!(edge, reason, "the history of an edge is not this log's");
-            metrics::counter!("edgesync_control_diverged_edges_total").increment(1);
         }
     }
 

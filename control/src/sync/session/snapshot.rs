@@ -35,6 +35,12 @@ impl Session {
                 let edge = self.seat.as_ref().map(Seat::to_string).unwrap_or_default();
                 let Manifest { scope, position, records, .. } = &manifest;
                 tracing::info!(edge, %scope, at = %position.offset, records, next, "snapshot begins");
+                // Told where the edge is given a snapshot, and not at each of its tries to get one. It may be the
+                // control plane that has lost something (invariant 12).
+                if let Some(reason) = self.diverged.take() {
+                    tracing::warn!(edge, reason, "the history of an edge is not this log's");
+                    metrics::counter!("edgesync_control_diverged_edges_total").increment(1);
+                }
                 self.progress(&manifest, next);
                 self.lease = Some(lease);
                 self.feed(SenderInput::Snapshot { manifest, next });

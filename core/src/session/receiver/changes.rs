@@ -71,7 +71,7 @@ impl Receiver {
 
     /// Acks what is durable by the store's own word, and nothing else (invariant 6).
     pub(super) fn ack(&mut self, apply: Duration) {
-        if self.replacing {
+        if self.replacing || self.failed {
             return;
         }
         let durable = self.durable.map_or(Offset::ZERO, |durable| durable.offset);

@@ -19,7 +19,7 @@ use self::{
     snapshot::{HandedOut, Incoming},
 };
 use super::{
-    Filter, GoodbyeReason, Halt, Hello, PROTOCOL_OLDEST, Start, ToControl, ToEdge, Welcome,
+    Filter, GoodbyeReason, Halt, Hello, PROTOCOL_OLDEST, Pause, Start, ToControl, ToEdge, Welcome,
     assembly::Assembly,
 };
 use crate::{
@@ -83,7 +83,7 @@ pub struct Receiver {
     /// Another process has taken this edge's id, by the last word of the last stream.
     fenced: bool,
     /// Why nothing is applied for now, if nothing is.
-    paused: Option<String>,
+    paused: Option<Pause>,
     /// What the edge had halted before when a snapshot was said to come: it is so again, should the
     /// stream end before all of that has come.
     set_aside: Option<Halt>,
@@ -212,14 +212,21 @@ impl Receiver {
                 }
                 self.ack(apply);
             }
+            // Its store has failed: no person lets it go on.
+            ReceiverInput::Halted(_) if self.failed => {}
             ReceiverInput::Halted(halt) => {
                 self.halted = Some(halt);
                 self.nack();
             }
             ReceiverInput::Failed { reason } => self.fail(reason),
-            ReceiverInput::Paused(why) => {
-                self.paused = why;
-                self.say_paused(now);
+            ReceiverInput::Paused(pause) => {
+                let is_frozen = |pause: &Option<Pause>| pause.as_ref().map(|pause| pause.is_frozen);
+                let is_new = is_frozen(&pause) != is_frozen(&self.paused);
+                self.paused = pause;
+                // Another reason, such as how much is free, goes with the next answer.
+                if is_new {
+                    self.say_paused(now);
+                }
             }
             ReceiverInput::Resumed if self.failed => {}
             ReceiverInput::Resumed => {
@@ -230,7 +237,7 @@ impl Receiver {
             ReceiverInput::Installed { position, scope, filter } => {
                 self.installed(position, scope, filter, now);
             }
-            ReceiverInput::Rejected { reason } => self.rejected(&reason),
+            ReceiverInput::Rejected { reason } => self.rejected(&reason, now),
             ReceiverInput::Drifted { zone } => self.drifted(zone, now),
             ReceiverInput::Reopened { position, staged } => {
                 (self.durable, self.staged) = (position, staged);
@@ -291,6 +298,20 @@ impl Receiver {
                 self.reconnect(retry_after.max(least), format!("goodbye: {message}"));
             }
             (Phase::Greeting, ToEdge::Welcome(welcome)) => self.welcomed(welcome, now),
+            (Phase::Live, ToEdge::Heartbeat { head, .. }) if self.failed => {
+                self.alive(now);
+                self.head = head;
+                self.sign(now);
+            }
+            // A failed store takes nothing, and what was on its way when that was said is no progress: neither
+            // acked nor followed. The control plane sends no more once it has heard it.
+            (
+                Phase::Live,
+                ToEdge::Frame(_) | ToEdge::SnapshotBegin { .. } | ToEdge::SnapshotChunk(_),
+            ) if self.failed => {
+                self.alive(now);
+                self.speak(now);
+            }
             (Phase::Live, ToEdge::Frame(parts)) => {
                 self.alive(now);
                 for part in parts {
@@ -302,12 +323,6 @@ impl Receiver {
                 }
                 self.ack(Duration::ZERO);
                 self.speak(now);
-            }
-            // The control plane sends no more of it once it has heard that.
-            (Phase::Live, ToEdge::SnapshotBegin { .. } | ToEdge::SnapshotChunk(_))
-                if self.failed =>
-            {
-                self.alive(now);
             }
             (Phase::Live, ToEdge::SnapshotBegin { manifest, next }) => {
                 self.alive(now);

@@ -36,6 +36,14 @@ impl Repairs {
         self.done.insert(zone, now);
     }
 
+    /// The store has refused a repair: those that were asked for wait like those that were mended, or the session
+    /// would end for one again and again.
+    pub fn refused(&mut self, now: Instant) {
+        let asked = self.wanted.iter().filter(|(_, is_asked)| **is_asked);
+        self.done.extend(asked.map(|(zone, _)| (zone.clone(), now)));
+        self.forget_asked();
+    }
+
     /// Everything was replaced.
     pub fn replaced(&mut self) {
         self.wanted.clear();

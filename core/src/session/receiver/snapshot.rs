@@ -155,8 +155,9 @@ impl Receiver {
     }
 
     /// The store has refused a snapshot: what it had before stays, and another one is fetched.
-    pub(super) fn rejected(&mut self, reason: &str) {
+    pub(super) fn rejected(&mut self, reason: &str, now: Instant) {
         self.staged = None;
+        self.repairs.refused(now);
         self.restart(Duration::from_secs(1), &format!("a snapshot was not taken: {reason}"));
     }
 }

@@ -15,7 +15,7 @@ impl Receiver {
         let (first, last) = (self.acked.next(), self.acked);
         let ack = Ack { first, last, apply: Duration::ZERO };
         self.send(match self.paused.clone() {
-            Some(reason) => ToControl::Paused { ack, reason },
+            Some(pause) => ToControl::Paused { ack, pause },
             None => ToControl::Ack(ack),
         });
         self.said = Some(now);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{CommittedSet, Filter, Halt, ToControl, ToEdge};
+use super::super::{CommittedSet, Filter, Halt, Pause, ToControl, ToEdge};
 use crate::{
     name::Name,
     position::Position,
@@ -35,7 +35,7 @@ pub enum ReceiverInput {
         reason: String,
     },
     /// Nothing is applied for now, and why; or it goes on.
-    Paused(Option<String>),
+    Paused(Option<Pause>),
     /// A person has said that the edge is to go on: what it had halted before is tried again.
     Resumed,
     /// Chunks of a snapshot are durable, and not yet visible.

@@ -11,7 +11,7 @@ use std::{
 
 use self::snapshot::Snapshots;
 use super::{
-    Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, PROTOCOL, PROTOCOL_OLDEST, Start,
+    Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, PROTOCOL, PROTOCOL_OLDEST, Pause, Start,
     ToControl, ToEdge, Welcome, assembly,
 };
 use crate::{
@@ -128,7 +128,7 @@ pub enum SenderOutput {
     /// The edge has not applied a set, and halts.
     Nacked(Halt),
     /// The edge applies nothing for now, and why; or it goes on.
-    Paused(Option<String>),
+    Paused(Option<Pause>),
     /// The session is over once what came before is sent.
     Close,
 }
@@ -159,7 +159,7 @@ pub struct Sender {
     filter: Option<Filter>,
     halted: bool,
     /// Why the edge applies nothing for now, as last said.
-    paused: Option<String>,
+    paused: Option<Pause>,
     closed: bool,
     snapshots: Snapshots,
     /// What some zones are, and where: sent when the edge is sent there.
@@ -335,8 +335,8 @@ impl Sender {
                 }
                 self.ack(ack, now);
             }
-            ToControl::Paused { ack, reason } => {
-                self.paused(Some(reason));
+            ToControl::Paused { ack, pause } => {
+                self.paused(Some(pause));
                 self.ack(ack, now);
             }
             ToControl::Nack(halt) => {
@@ -351,10 +351,10 @@ impl Sender {
         }
     }
 
-    fn paused(&mut self, why: Option<String>) {
-        if self.paused != why {
-            self.paused.clone_from(&why);
-            self.outputs.push_back(SenderOutput::Paused(why));
+    fn paused(&mut self, pause: Option<Pause>) {
+        if self.paused != pause {
+            self.paused.clone_from(&pause);
+            self.outputs.push_back(SenderOutput::Paused(pause));
         }
     }
 

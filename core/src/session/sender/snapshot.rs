@@ -8,7 +8,7 @@ use std::{
 
 use super::{InFlight, Sender, SenderOutput};
 use crate::{
-    limits::REPAIRS_KEPT,
+    limits::{REPAIR_LAG_CHANGES, REPAIRS_KEPT},
     name::Name,
     position::{Offset, Position},
     session::{GoodbyeReason, ToEdge},
@@ -61,11 +61,14 @@ impl Sender {
         self.next_repair(now);
     }
 
-    /// Asks for the next repair, if none is under way.
+    /// Asks for the next repair, if none is under way, and the edge is nearly where it will be made: it would
+    /// hold a turn for all of a catch-up.
     pub(super) fn next_repair(&mut self, now: Instant) {
         let snapshots = &self.snapshots;
+        let is_far = self.head.offset.since(self.read.offset) > REPAIR_LAG_CHANGES;
         let too_early = snapshots.not_before.is_some_and(|not_before| now < not_before);
-        if too_early
+        if is_far
+            || too_early
             || snapshots.asked.is_some()
             || snapshots.barrier.is_some()
             || snapshots.sending.is_some()

@@ -1,7 +1,7 @@
 //! What is to be mended is asked for until it is mended, and nothing waits for a repair that is not being made.
 
 use super::*;
-use crate::snapshot::Scope;
+use crate::{limits::REPAIR_LAG_CHANGES, snapshot::Scope};
 
 /// A world at rest, and its zone found to have drifted.
 fn at_rest() -> (World, ReceiverInput) {
@@ -120,4 +120,43 @@ fn a_repair_that_cannot_be_had_lets_the_log_go_on_and_is_asked_for_in_its_time()
     log.append(1, 10);
     sender.handle(SenderInput::Head(log.head), now);
     assert!(drain(sender).iter().any(is_fetch), "nor for the next, which may be in time");
+}
+
+#[test]
+fn a_repair_that_the_store_refuses_waits_out_the_interval() {
+    let (mut world, drifted) = at_rest();
+    world.tell(drifted);
+    let asks = |world: &World| {
+        world.to_control.iter().filter(|said| matches!(said, ToControl::Repair { .. })).count()
+    };
+    assert_eq!(asks(&world), 1);
+    world.tell(ReceiverInput::Rejected { reason: "it is not what it says".to_owned() });
+    world.connect();
+    beat(&mut world, 300);
+    assert_eq!((world.store.installs, world.receiver.to_be_mended()), (0, 1));
+    beat(&mut world, 400);
+    assert_eq!((world.store.installs, world.receiver.to_be_mended()), (1, 0));
+}
+
+#[test]
+fn an_edge_that_is_far_behind_comes_up_before_its_zones_are_mended() {
+    let (mut world, _) = at_rest();
+    let (sender, now) = (world.sender.as_mut().unwrap(), world.now);
+    let drain = |sender: &mut Sender| std::iter::from_fn(|| sender.poll()).collect::<Vec<_>>();
+    let is_asked = |said: &SenderOutput| matches!(said, SenderOutput::Snapshot { .. });
+    let far = Position { offset: Offset(6 + REPAIR_LAG_CHANGES), ..world.log.head };
+    sender.handle(SenderInput::Head(far), now);
+    sender.handle(SenderInput::Message(ToControl::Repair { zone: Name::root() }), now);
+    assert!(!drain(sender).iter().any(is_asked), "it would hold a turn for all of the way");
+    let set = CommittedSet {
+        prev: Offset(5),
+        first: Offset(6),
+        last: Offset(6),
+        hash: far.hash,
+        body: vec![0; 10].into(),
+    };
+    let read_to = Position { offset: Offset(6), ..far };
+    sender.handle(SenderInput::Fetched { sets: vec![set], read_to }, now);
+    sender.handle_timeout(now + Duration::from_secs(1));
+    assert!(drain(sender).iter().any(is_asked));
 }

@@ -19,7 +19,7 @@ fn carry(world: &mut World) {
 #[test]
 fn a_paused_edge_says_so_at_once_in_each_session_and_when_it_goes_on() {
     let mut world = at_rest();
-    let why = Some("frozen by a file".to_owned());
+    let why = Some(Pause { why: "frozen by a file".to_owned(), is_frozen: true });
     world.tell(ReceiverInput::Paused(why.clone()));
     carry(&mut world);
     assert_eq!(world.paused, why, "without a heartbeat");
@@ -107,4 +107,43 @@ fn an_edge_whose_store_has_failed_is_halted_in_each_session_and_nobody_resumes_i
     }
     assert_eq!((world.nacks, world.store.waiting.len()), (3, 0));
     assert_eq!((world.store.staged(), world.reconnects.len()), (None, 0), "{:?}", world.reconnects);
+}
+
+#[test]
+fn what_was_on_its_way_to_a_failed_store_is_neither_acked_nor_followed() {
+    // The whole snapshot and the log behind it are sent before the Nack is heard; of before what the edge
+    // has, as by a control plane that was restored, and of after it.
+    for at in [3, 9] {
+        let mut world = at_rest();
+        world.tell(ReceiverInput::Failed { reason: "the store has failed".to_owned() });
+        world.tell(ReceiverInput::Disconnected);
+        world.tell(ReceiverInput::Connected);
+        world.to_control.clear();
+        let head =
+            Position { offset: Offset(at), ..Position::genesis(crate::position::LogId([9; 16])) };
+        let of = world.receiver.durable();
+        let start = Start::Snapshot { reason: "another history".to_owned(), diverged: true, of };
+        let (heartbeat, filter) = (Duration::from_secs(1), Filter::All);
+        let welcome = Welcome { start, head, heartbeat, protocol: PROTOCOL, filter };
+        let beat = |prev: u64, progress: u64| {
+            let (prev, progress) = (Offset(prev), Position { offset: Offset(progress), ..head });
+            ToEdge::Heartbeat { prev, progress, head: head.offset, sample: None }
+        };
+        let manifest = world.log.snapshot(crate::snapshot::Scope::Store, 1);
+        let begin =
+            ToEdge::SnapshotBegin { manifest: Manifest { position: head, ..manifest }, next: 0 };
+        for message in [ToEdge::Welcome(welcome), begin, beat(at, at), beat(at, at + 1)] {
+            world.tell(ReceiverInput::Message(message));
+        }
+        let acked = world.to_control.iter().filter_map(|said| match said {
+            ToControl::Ack(ack) => Some(ack.last),
+            _ => None,
+        });
+        assert_eq!(acked.max(), Some(Offset::ZERO), "signs of life, at {at}");
+        assert_eq!(world.reconnects.len(), 0, "{:?}", world.reconnects);
+        let halt =
+            Halt { first: Offset(1), last: Offset(1), held: true, reason: "guard".to_owned() };
+        world.tell(ReceiverInput::Halted(halt));
+        assert!(world.receiver.halted().unwrap().reason.contains("failed"), "that comes first");
+    }
 }

@@ -256,7 +256,7 @@ pub struct World {
     pub reconnects: Vec<String>,
     pub applied_parts: usize,
     /// What the control plane knows of the edge.
-    pub paused: Option<String>,
+    pub paused: Option<Pause>,
     pub nacks: usize,
 }
 

@@ -176,7 +176,7 @@ fn readers_of_a_store_that_is_opened_again_are_never_told_that_it_is_empty() {
     let reader = store.reader();
     let zones = reader.zones(None, usize::MAX);
     let zone = zones.first().unwrap().origin.clone();
-    let closed = store.close();
+    let mut closed = store.close();
     // As often as it takes: what is in the way goes at some time.
     let witness = dir.path().join("store.witness");
     fs::rename(&witness, dir.path().join("kept")).unwrap();
@@ -212,7 +212,7 @@ fn a_store_that_is_opened_again_behind_what_was_durable_in_it_is_put_aside() {
         store.apply(set.clone(), *position).unwrap();
     }
     store.sync().unwrap();
-    let closed = store.close();
+    let mut closed = store.close();
     // The disk has not what the kernel said to have written; nor has the witness been written since.
     fs::remove_dir_all(&place).unwrap();
     fs::rename(kept, place).unwrap();
@@ -220,6 +220,10 @@ fn a_store_that_is_opened_again_behind_what_was_durable_in_it_is_put_aside() {
     let store = closed.open().unwrap();
     assert_eq!(store.distrusted().map(Distrust::label), Some("disagrees"));
     assert_eq!((store.durable(), aside(dir.path()).len()), (None, 1));
+    drop(store);
+    // As if the empty one had not come to its end of opening: it is not behind what was put aside.
+    let again = closed.open().unwrap();
+    assert_eq!((again.distrusted(), aside(dir.path()).len()), (None, 1));
 }
 
 #[test]

@@ -334,6 +334,21 @@ fn a_snapshot_makes_the_store_one_of_the_filter_that_it_was_made_for() {
 }
 
 #[test]
+fn a_store_that_is_closed_behind_a_snapshot_of_another_history_is_not_held_against_what_was() {
+    let (log, manifest, chunks) = source();
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = partly(dir.path(), &log, log.sets.len());
+    let position = Position { log: LogId([9; 16]), ..manifest.position };
+    store.begin_staging(Manifest { position, ..manifest }).unwrap();
+    chunks.iter().for_each(|chunk| store.stage(chunk).unwrap());
+    assert_eq!(store.install(ID).unwrap(), Some(position));
+    // The sync fails by want of room, and all is on the disk.
+    let mut closed = store.close();
+    let store = closed.open().unwrap();
+    assert_eq!((store.distrusted(), store.durable()), (None, Some(position)));
+}
+
+#[test]
 fn a_value_that_is_too_large_is_not_staged() {
     let mut log = Log::new();
     let zone = name("a.example");

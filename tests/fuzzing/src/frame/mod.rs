@@ -135,7 +135,7 @@ fn to_control(octets: &[u8]) -> Option<ToControl> {
             assert_eq!(through_wire_to_control(message.clone()), message);
             match &message {
                 ToControl::Nack(halt) => assert_plain(&halt.reason),
-                ToControl::Paused { reason, .. } => assert_plain(reason),
+                ToControl::Paused { pause, .. } => assert_plain(&pause.why),
                 ToControl::Hello(hello) => assert_plain(&hello.version),
                 ToControl::Ack(_) | ToControl::SnapshotAck(_) | ToControl::Repair { .. } => {}
             }

@@ -396,7 +396,9 @@ impl World {
                     session.sender.handle(SenderInput::Chunk(chunk), self.now);
                 }
                 SenderOutput::Staged(_) => {}
-                SenderOutput::Paused(why) => why.iter().for_each(|why| assert_plain(why)),
+                SenderOutput::Paused(pause) => {
+                    pause.iter().for_each(|pause| assert_plain(&pause.why));
+                }
                 SenderOutput::Fetch { after, octets, .. } => {
                     let (sets, read_to) =
                         fetch(&self.sets, self.head, self.filtered, after, octets);
