@@ -2,16 +2,19 @@
 //! frame, and never lets more than the edge's window go unacknowledged, nor more than some heartbeats
 //! unanswered (invariant 16).
 
+mod history;
 mod snapshot;
+mod steps;
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-use self::snapshot::Snapshots;
+pub use self::steps::{SenderInput, SenderOutput};
+use self::{history::History, snapshot::Snapshots};
 use super::{
-    Ack, CommittedSet, Filter, GoodbyeReason, Halt, Hello, PROTOCOL, PROTOCOL_OLDEST, Pause, Start,
+    Ack, CommittedSet, Filter, GoodbyeReason, Hello, PROTOCOL, PROTOCOL_OLDEST, Pause, Start,
     ToControl, ToEdge, Welcome, assembly,
 };
 use crate::{
@@ -19,9 +22,9 @@ use crate::{
         FENCED_WAIT, FRAME_OCTETS, HEARTBEATS_AHEAD, HEARTBEATS_MISSED, HELLO_WAIT,
         PROGRESS_COALESCED, SAMPLES_AHEAD, SET_OVERHEAD_OCTETS, WINDOW_OCTETS, WINDOW_OCTETS_MAX,
     },
-    position::{HistoryHash, Offset, Position},
+    position::{Offset, Position},
     sample::Sample,
-    snapshot::{Chunk, Manifest, Scope, SnapshotId, Staged},
+    snapshot::Scope,
 };
 
 /// What a sender is set to.
@@ -29,108 +32,6 @@ use crate::{
 pub struct SenderConfig {
     /// Time between heartbeats.
     pub heartbeat: Duration,
-}
-
-/// What happens to a sender.
-#[derive(Debug)]
-pub enum SenderInput {
-    /// The edge's first message, with the history hash that the log has at its offset, if it has.
-    Hello {
-        /// The message.
-        hello: Hello,
-        /// What it asks for, or what it may have of that (rule 13).
-        filter: Filter,
-        /// The log's own hash there.
-        ours: Option<HistoryHash>,
-        /// The position that the log begins after.
-        floor: Offset,
-        /// The position up to which changes are released.
-        head: Position,
-    },
-    /// A later message of the edge.
-    Message(ToControl),
-    /// More is released.
-    Head(Position),
-    /// What some zones are at a position; later than what was sampled before.
-    Sample(Position, Sample),
-    /// The snapshot that [`SenderOutput::Snapshot`] has asked for.
-    Snapshot {
-        /// What it has.
-        manifest: Manifest,
-        /// The first chunk that the edge has not.
-        next: u32,
-    },
-    /// The snapshot cannot be had now.
-    SnapshotBusy {
-        /// When to ask again.
-        retry_after: Duration,
-        /// Why: one line.
-        message: String,
-    },
-    /// The answer to [`SenderOutput::FetchChunk`].
-    Chunk(Chunk),
-    /// The answer to [`SenderOutput::Fetch`]: the sets for this edge, in order, and up to where
-    /// the log was read for them.
-    Fetched {
-        /// The sets; their `prev` is not looked at.
-        sets: Vec<CommittedSet>,
-        /// Up to where there is nothing else for this edge.
-        read_to: Position,
-    },
-    /// Another process has taken this edge id.
-    Fence,
-    /// The control plane stops.
-    Drain {
-        /// How long the edge is to wait.
-        retry_after: Duration,
-    },
-}
-
-/// What a sender wants done.
-#[derive(Debug, PartialEq, Eq)]
-pub enum SenderOutput {
-    /// Send a message.
-    Send(ToEdge),
-    /// Read the log after an offset, up to so many octets as [`CommittedSet::credit`] counts them, but
-    /// at least one set; answer with [`SenderInput::Fetched`].
-    Fetch {
-        /// After this offset.
-        after: Offset,
-        /// Not beyond this one.
-        upto: Offset,
-        /// Up to so many octets of sets.
-        octets: usize,
-    },
-    /// The edge has made everything up to a position durable; also said once when it resumes.
-    Acked {
-        /// The ack.
-        ack: Ack,
-        /// The position that it is for.
-        durable: Position,
-    },
-    /// Have a snapshot ready at what is released, or begin with the one that the edge has a part of;
-    /// answer with [`SenderInput::Snapshot`] or [`SenderInput::SnapshotBusy`].
-    Snapshot {
-        /// What it takes the place of.
-        scope: Scope,
-        /// What the edge has of one.
-        staged: Option<Staged>,
-    },
-    /// Read a chunk of the snapshot; answer with [`SenderInput::Chunk`].
-    FetchChunk {
-        /// Which snapshot.
-        id: SnapshotId,
-        /// Which chunk.
-        index: u32,
-    },
-    /// The edge has so much of a snapshot.
-    Staged(Staged),
-    /// The edge has not applied a set, and halts.
-    Nacked(Halt),
-    /// The edge applies nothing for now, and why; or it goes on.
-    Paused(Option<Pause>),
-    /// The session is over once what came before is sent.
-    Close,
 }
 
 /// A position that the edge was sent to and has not acknowledged.
@@ -460,54 +361,5 @@ impl Sender {
         }
         self.unanswered = self.unanswered.saturating_add(1);
         self.send(ToEdge::Heartbeat { prev, progress, head, sample });
-    }
-}
-
-/// What the log says of an edge's position.
-struct History {
-    ours: Option<HistoryHash>,
-    floor: Offset,
-    head: Position,
-}
-
-impl History {
-    /// Whether the edge's position is in this log's history, and what follows it still there
-    /// (rules 12, 13).
-    fn judge(&self, hello: &Hello, filter: &Filter) -> Start {
-        let (floor, head) = (self.floor, self.head);
-        let of = hello.position;
-        let snapshot = |diverged, reason| Start::Snapshot { reason, diverged, of };
-        // An empty store is the fold of the filter that it asks for, and no other.
-        let is_of_filter = hello.stored_filter == filter.hash();
-        match hello.position {
-            None if floor == Offset::ZERO && is_of_filter => Start::Resume,
-            None => snapshot(false, "the edge is empty".to_owned()),
-            Some(theirs) if theirs.log != head.log => snapshot(
-                true,
-                format!("the edge has a position in log {}, this is log {}", theirs.log, head.log),
-            ),
-            Some(theirs) if theirs.offset > head.offset => snapshot(
-                true,
-                format!(
-                    "the edge is at offset {}, beyond this log's {}: the log was restored from a backup",
-                    theirs.offset, head.offset
-                ),
-            ),
-            Some(theirs) if theirs.offset < floor => snapshot(
-                false,
-                format!("what follows offset {} was compacted away, up to {floor}", theirs.offset),
-            ),
-            Some(theirs) if self.ours != Some(theirs.hash) => snapshot(
-                true,
-                format!(
-                    "the edge's history differs from this log's at offset {}: the log was restored and written anew",
-                    theirs.offset
-                ),
-            ),
-            Some(_) if !is_of_filter => {
-                snapshot(false, "the zones that the edge is for have changed".to_owned())
-            }
-            Some(_) => Start::Resume,
-        }
     }
 }
