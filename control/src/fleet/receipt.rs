@@ -118,7 +118,6 @@ impl Fleet {
         if offset > head {
             return Err(WaitError::BeyondHead { head });
         }
-        let is_of_all = !matches!(wanted, Wanted::Count(_));
         let (ids, needed) = self.choose(wanted)?;
         // What is released never goes back: an offset that is not frozen now will not be. One that is
         // just about to be released, after it became the head, is not frozen.
@@ -126,9 +125,7 @@ impl Fleet {
         let mut end = if frozen { WaitEnd::Frozen } else { WaitEnd::Halted };
         let deadline = tokio::time::sleep(timeout);
         tokio::pin!(deadline);
-        while let Some(waiting) =
-            self.begin_wait(offset, &ids, needed, is_of_all).filter(|_| !frozen)
-        {
+        while let Some(waiting) = self.begin_wait(offset, &ids, needed).filter(|_| !frozen) {
             tokio::select! {
                 () = waiting.over.notified() => {}
                 () = &mut deadline => {
@@ -139,7 +136,7 @@ impl Fleet {
         }
         let (have, missing) = self.split(offset, &ids);
         // Who was forgotten meanwhile is not waited for (rule 21); of nobody nothing is said.
-        let needed = if is_of_all { have.len() + missing.len() } else { needed };
+        let needed = needed.unwrap_or(have.len() + missing.len());
         let end = if have.len() >= needed.max(1) { WaitEnd::Reached } else { end };
         Ok(Waited { end, waited: started.elapsed(), have, missing })
     }
@@ -149,8 +146,7 @@ impl Fleet {
         &self,
         offset: Offset,
         ids: &BTreeSet<EdgeId>,
-        needed: usize,
-        is_of_all: bool,
+        needed: Option<usize>,
     ) -> Option<Waiting<'_>> {
         let log = self.head().log;
         let (mut missing, mut vain, mut have) = (HashSet::new(), HashSet::new(), 0);
@@ -166,8 +162,7 @@ impl Fleet {
                 }
             }
         }
-        let needed = if is_of_all { have + missing.len() } else { needed };
-        let lack = Lack { offset, needed, is_of_all, have, missing, vain };
+        let lack = Lack { offset, needed, have, missing, vain };
         if lack.is_over() {
             return None;
         }
@@ -175,30 +170,22 @@ impl Fleet {
         Some(Waiting { fleet: self, number, over })
     }
 
-    /// The edges to look at, and how many of them have to have the offset.
-    fn choose(&self, wanted: Wanted) -> Result<(BTreeSet<EdgeId>, usize), WaitError> {
+    /// The edges to look at, and how many of them have to have the offset; none if all.
+    fn choose(&self, wanted: Wanted) -> Result<(BTreeSet<EdgeId>, Option<usize>), WaitError> {
         let registered: BTreeSet<EdgeId> = self.lock().by_id.keys().cloned().collect();
         if registered.is_empty() {
             return Err(WaitError::NoEdges);
         }
         match wanted {
-            Wanted::All => {
-                let needed = registered.len();
-                Ok((registered, needed))
-            }
+            Wanted::All => Ok((registered, None)),
             Wanted::Count(wanted) if wanted > registered.len() => {
                 Err(WaitError::TooFew { registered: registered.len(), wanted })
             }
-            Wanted::Count(needed) => Ok((registered, needed)),
+            Wanted::Count(needed) => Ok((registered, Some(needed))),
             Wanted::Ids(ids) => {
                 let ids: BTreeSet<_> = ids.into_iter().collect();
                 let unknown: Vec<_> = ids.difference(&registered).cloned().collect();
-                let needed = ids.len();
-                if unknown.is_empty() {
-                    Ok((ids, needed))
-                } else {
-                    Err(WaitError::Unknown(unknown))
-                }
+                if unknown.is_empty() { Ok((ids, None)) } else { Err(WaitError::Unknown(unknown)) }
             }
         }
     }

@@ -27,13 +27,7 @@ async fn bench() -> Bench {
 
 async fn bench_for(max_sessions: usize) -> Bench {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options {
-        dir: dir.path().to_owned(),
-        cache_bytes: 8 << 20,
-        recent_bytes: 1 << 20,
-        queue_bytes: 1 << 20,
-        min_free_bytes: 0,
-    };
+    let options = Options::of_a_test(dir.path());
     let log = Log::open(&options).unwrap();
     create_zone(&log, "example.com").await;
     let fleet = Fleet::open(log.clone(), admission(max_sessions)).unwrap();

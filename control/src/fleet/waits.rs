@@ -14,10 +14,9 @@ use tokio::sync::Notify;
 pub(super) struct Lack {
     /// What is waited for.
     pub(super) offset: Offset,
-    /// How many edges have to have it.
-    pub(super) needed: usize,
-    /// True if all of them have to: one that is forgotten has not any more (rule 21).
-    pub(super) is_of_all: bool,
+    /// How many edges have to have it; none if all of them, of which one that is forgotten is none
+    /// any more (rule 21).
+    pub(super) needed: Option<usize>,
     /// How many have it.
     pub(super) have: usize,
     /// Those that have it not.
@@ -30,7 +29,8 @@ impl Lack {
     /// True if there is nothing more to wait for, be it reached or vain.
     pub(super) fn is_over(&self) -> bool {
         let may_come = self.have + self.missing.len();
-        self.have >= self.needed || may_come.saturating_sub(self.vain.len()) < self.needed
+        let needed = self.needed.unwrap_or(may_come);
+        self.have >= needed || may_come.saturating_sub(self.vain.len()) < needed
     }
 }
 
@@ -77,9 +77,7 @@ impl Waits {
     /// An edge is none any more.
     pub(super) fn forgotten(&mut self, edge: &EdgeId) {
         self.each(|lack| {
-            if lack.missing.remove(edge) && lack.is_of_all {
-                lack.needed = lack.needed.saturating_sub(1);
-            }
+            lack.missing.remove(edge);
             lack.vain.remove(edge);
         });
     }
@@ -108,8 +106,8 @@ mod tests {
 
     fn lack(needed: usize, edges: usize) -> Lack {
         let missing = (0..edges).map(id).collect();
-        let is_of_all = needed == edges;
-        Lack { offset: Offset(7), needed, is_of_all, have: 0, missing, vain: HashSet::new() }
+        let needed = (needed < edges).then_some(needed);
+        Lack { offset: Offset(7), needed, have: 0, missing, vain: HashSet::new() }
     }
 
     #[tokio::test]
