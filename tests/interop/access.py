@@ -6,33 +6,18 @@ CallCredentials; without, as metadata of each call (gRPC sends CallCredentials o
 """
 
 import base64
-import importlib
 import json
-import os
 import sys
-import tempfile
 
 import grpc
-from grpc_tools import protoc
+
+from generated import generate
 
 PROTO_DIR, TARGET, USER, PASSWORD_FILE = sys.argv[1:5]
 CA_FILE = sys.argv[5] if len(sys.argv) > 5 else None
 FILES = ["access", "position", "record", "zone"]
 
-
-def generate():
-    """Makes Python of the .proto files, in a directory that is imported from."""
-    with tempfile.TemporaryDirectory() as out:
-        well_known = os.path.join(os.path.dirname(protoc.__file__), "_proto")
-        outs = [f"--python_out={out}", f"--grpc_python_out={out}"]
-        arguments = ["protoc", f"-I{PROTO_DIR}", f"-I{well_known}", *outs]
-        assert protoc.main(arguments + [f"edgesync/v1/{name}.proto" for name in FILES]) == 0
-        sys.path.insert(0, out)
-        load = lambda name: importlib.import_module(f"edgesync.v1.{name}")
-        return {name: load(f"{name}_pb2") for name in FILES}, {name: load(f"{name}_pb2_grpc") for name in FILES}
-
-
-messages, services = generate()
+messages, services = generate(PROTO_DIR, FILES)
 access, record = messages["access"], messages["record"]
 password = open(PASSWORD_FILE).read().strip()
 

@@ -5,33 +5,19 @@ Sync stream with acks. Prints one JSON object; any failure ends it with a traceb
 """
 
 import hashlib
-import importlib
 import json
 import os
 import queue
 import sys
-import tempfile
 
 import grpc
-from grpc_tools import protoc
+
+from generated import generate
 
 PROTO_DIR, TARGET = sys.argv[1:3]
 FILES = ["position", "change_set", "record", "zone", "fleet", "snapshot", "sync"]
 
-
-def generate():
-    """Makes Python of the .proto files, in a directory that is imported from."""
-    with tempfile.TemporaryDirectory() as out:
-        well_known = os.path.join(os.path.dirname(protoc.__file__), "_proto")
-        outs = [f"--python_out={out}", f"--grpc_python_out={out}"]
-        arguments = ["protoc", f"-I{PROTO_DIR}", f"-I{well_known}", *outs]
-        assert protoc.main(arguments + [f"edgesync/v1/{name}.proto" for name in FILES]) == 0
-        sys.path.insert(0, out)
-        load = lambda name: importlib.import_module(f"edgesync.v1.{name}")
-        return {name: load(f"{name}_pb2") for name in FILES}, {name: load(f"{name}_pb2_grpc") for name in FILES}
-
-
-messages, services = generate()
+messages, services = generate(PROTO_DIR, FILES)
 record, zone, sync, fleet = (messages[name] for name in ("record", "zone", "sync", "fleet"))
 channel = grpc.insecure_channel(TARGET)
 records = services["record"].RecordServiceStub(channel)

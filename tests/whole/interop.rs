@@ -21,7 +21,7 @@ fn a_python_client_made_of_the_proto_files_writes_reads_and_follows_the_log() {
     let stack = Stack::start(0);
     let here = env!("CARGO_MANIFEST_DIR");
     let mut client = Command::new(python);
-    client.arg(format!("{here}/interop/client.py")).arg(format!("{here}/../proto"));
+    client.arg("-B").arg(format!("{here}/interop/client.py")).arg(format!("{here}/../proto"));
     client.arg(stack.url().trim_start_matches("http://"));
     let output = output_of(&mut client, "");
     let said = String::from_utf8_lossy(&output.stderr);
@@ -57,7 +57,7 @@ fn log_in(python: &str, over_tls: bool) {
     let _ = stack.run(&["zone", "create", "other.example", "--ns", "ns1.example."]).good();
     let here = env!("CARGO_MANIFEST_DIR");
     let mut client = Command::new(python);
-    client.arg(format!("{here}/interop/access.py")).arg(format!("{here}/../proto"));
+    client.arg("-B").arg(format!("{here}/interop/access.py")).arg(format!("{here}/../proto"));
     client.arg(stack.url().split_once("//").unwrap().1).args(["python", path]);
     client.args(over_tls.then(|| stack.certs().file("ca.pem")));
     let output = output_of(&mut client, "");

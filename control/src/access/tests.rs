@@ -13,14 +13,7 @@ use super::*;
 use crate::log::Options;
 
 pub(super) fn log(dir: &Path) -> Log {
-    Log::open(&Options {
-        dir: dir.to_owned(),
-        cache_bytes: 8 << 20,
-        recent_bytes: 1 << 20,
-        queue_bytes: 1 << 20,
-        min_free_bytes: 0,
-    })
-    .unwrap()
+    Log::open(&Options::of_a_test(dir)).unwrap()
 }
 
 /// Access in a directory, with a policy.

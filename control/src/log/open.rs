@@ -42,6 +42,15 @@ pub struct Options {
     pub min_free_bytes: u64,
 }
 
+#[cfg(test)]
+impl Options {
+    /// Those of a small log, for a test.
+    pub fn of_a_test(dir: &std::path::Path) -> Self {
+        let (cache_bytes, recent_bytes, queue_bytes) = (8 << 20, 1 << 20, 1 << 20);
+        Self { dir: dir.to_owned(), cache_bytes, recent_bytes, queue_bytes, min_free_bytes: 0 }
+    }
+}
+
 /// Why a log cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

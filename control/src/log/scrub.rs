@@ -323,13 +323,7 @@ mod tests {
     async fn a_scrub_that_panics_is_not_the_last() {
         static STEPS: AtomicU32 = AtomicU32::new(0);
         let dir = tempfile::tempdir().unwrap();
-        let log = Log::open(&Options {
-            dir: dir.path().to_owned(),
-            cache_bytes: 8 << 20,
-            recent_bytes: 1 << 20,
-            queue_bytes: 1 << 20,
-            min_free_bytes: 0,
-        });
+        let log = Log::open(&Options::of_a_test(dir.path()));
         let step: Step = |_, _| match STEPS.fetch_add(1, Ordering::Relaxed) {
             0 => panic!("a test's panic"),
             _ => false,

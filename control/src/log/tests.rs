@@ -24,13 +24,7 @@ mod keeping;
 mod queue;
 
 fn open(dir: &Path) -> Result<Log, OpenError> {
-    Log::open(&Options {
-        dir: dir.to_owned(),
-        cache_bytes: 8 << 20,
-        recent_bytes: 1 << 20,
-        queue_bytes: 1 << 20,
-        min_free_bytes: 0,
-    })
+    Log::open(&Options::of_a_test(dir))
 }
 
 fn origin() -> Name {

@@ -237,13 +237,7 @@ mod tests {
     #[test]
     fn a_chunk_does_not_take_the_room_of_the_log() {
         let dir = tempfile::tempdir().unwrap();
-        let log = Log::open(&Options {
-            dir: dir.path().to_owned(),
-            cache_bytes: 8 << 20,
-            recent_bytes: 1 << 20,
-            queue_bytes: 1 << 20,
-            min_free_bytes: 0,
-        });
+        let log = Log::open(&Options::of_a_test(dir.path()));
         let view = log.unwrap().view().unwrap();
         let id = SnapshotId([1; 16]);
         let manifest = Manifest {

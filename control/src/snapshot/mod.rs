@@ -331,13 +331,7 @@ mod tests {
     }
 
     fn open_with(dir: &Path, min_free_bytes: u64) -> (Log, Snapshots) {
-        let options = Options {
-            dir: dir.to_owned(),
-            cache_bytes: 8 << 20,
-            recent_bytes: 1 << 20,
-            queue_bytes: 1 << 20,
-            min_free_bytes,
-        };
+        let options = Options { min_free_bytes, ..Options::of_a_test(dir) };
         let log = Log::open(&options).unwrap();
         let snapshots = Snapshots::open(log.clone(), dir.join("snapshots"), 1).unwrap();
         (log, snapshots)

@@ -23,13 +23,7 @@ struct Bench {
 
 fn bench(changes: usize) -> Bench {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options {
-        dir: dir.path().to_owned(),
-        cache_bytes: 8 << 20,
-        recent_bytes: 1 << 20,
-        queue_bytes: 1 << 20,
-        min_free_bytes: 0,
-    };
+    let options = Options::of_a_test(dir.path());
     let log = Log::open(&options).unwrap();
     let admission = AdmissionConfig { max_sessions: 1, per_second: 1, burst: 1 };
     let fleet = Fleet::open(log.clone(), admission).unwrap();

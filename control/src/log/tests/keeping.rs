@@ -36,6 +36,19 @@ fn at(log: &Log, offset: Offset) -> Result<Vec<String>, HistoryError> {
     log.view().unwrap().zone_at(&origin(), offset).map(|records| texts(&records))
 }
 
+/// More sets than two steps of a compaction forget.
+async fn many_sets(log: &Log) {
+    let mut pending = Vec::new();
+    for n in 0..2_500u16 {
+        let [high, low] = n.to_be_bytes();
+        let set = vec![Operation::Create(a(&format!("x{high}"), low))];
+        pending.push(log.submit(change(set)).await.unwrap());
+    }
+    for pending in pending {
+        pending.await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn compaction_forgets_up_to_an_offset_and_keeps_the_hash_there() {
     let dir = tempfile::tempdir().unwrap();
@@ -207,16 +220,7 @@ async fn who_asks_for_a_compaction_while_another_goes_on_takes_nothing_from_it()
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path()).unwrap();
     create_zone(&log).await;
-    // More sets than one step forgets.
-    let mut pending = Vec::new();
-    for n in 0..2_500u16 {
-        let [high, low] = n.to_be_bytes();
-        let set = vec![Operation::Create(a(&format!("x{high}"), low))];
-        pending.push(log.submit(change(set)).await.unwrap());
-    }
-    for pending in pending {
-        pending.await.unwrap();
-    }
+    many_sets(&log).await;
     let head = log.head().borrow().offset;
     let (all, some) = tokio::join!(log.compact(head), log.compact(Offset(10)));
     assert_eq!((all.unwrap().floor, some.unwrap().floor), (head, head));
@@ -249,16 +253,7 @@ async fn a_compaction_comes_to_its_end_while_writes_never_rest() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path()).unwrap();
     create_zone(&log).await;
-    // More sets than two steps forget.
-    let mut pending = Vec::new();
-    for n in 0..2_500u16 {
-        let [high, low] = n.to_be_bytes();
-        let set = vec![Operation::Create(a(&format!("x{high}"), low))];
-        pending.push(log.submit(change(set)).await.unwrap());
-    }
-    for pending in pending {
-        pending.await.unwrap();
-    }
+    many_sets(&log).await;
     let (head, writer) = (log.head().borrow().offset, log.clone());
     let (stop, stopped) = watch::channel(false);
     let writes = tokio::spawn(async move {

@@ -16,13 +16,7 @@ fn of(octets: usize, owner: &str) -> Write {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_waits_while_there_is_no_room_in_the_queue() {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options {
-        min_free_bytes: 0,
-        dir: dir.path().to_owned(),
-        cache_bytes: 8 << 20,
-        recent_bytes: 1 << 20,
-        queue_bytes: 64 << 10,
-    };
+    let options = Options { queue_bytes: 64 << 10, ..Options::of_a_test(dir.path()) };
     let log = Log::open(&options).unwrap();
     create_zone(&log).await;
     // The sequencer stands still, with the first write in hand.
